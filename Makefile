@@ -1,0 +1,59 @@
+# Two commands do everything on a fresh machine with Python 3.11 to 3.13 and make:
+#   make run    a small campaign, end to end, on the CPU; no server is needed
+#   make test   the unit and workflow tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
+DEMO := data/.demo
+
+.PHONY: run test integration lint format generated constraints clean
+
+run: $(VENV)/.installed $(DEMO)
+	$(BIN)/protosonic run config/config.yaml
+
+test: $(VENV)/.tested
+	$(BIN)/pytest
+
+# Slower tests against real servers; .ci/run installs what they need.
+integration: $(VENV)/.tested
+	$(BIN)/pytest tests/integration
+
+lint: $(VENV)/.tested
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check workflow rules
+	$(BIN)/snakemake --snakefile workflow/Snakefile --configfile tests/workflow/lint.yaml --lint
+
+format: $(VENV)/.tested
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/snakefmt workflow rules
+
+# The files that are made from the configuration model.
+generated: $(VENV)/.installed
+	$(BIN)/protosonic config default > config/config.yaml
+	$(BIN)/protosonic config schema > config/schema.json
+
+constraints: $(VENV)/.tested
+	(sed '/^[^#]/d' envs/constraints.txt; $(BIN)/pip list --format=freeze --exclude-editable | grep -v -E '^(pip|setuptools)==') > envs/constraints.txt.part
+	mv envs/constraints.txt.part envs/constraints.txt
+
+clean:
+	rm -rf $(VENV) data results work .snakemake
+
+$(DEMO): | $(VENV)/.installed
+	$(BIN)/protosonic simulate data --files 4 --events 2 --hits 3000
+	touch $@
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml envs/constraints.txt | $(BIN)/pip
+	$(PIP_INSTALL) --editable '.[report]'
+	touch $@
+
+$(VENV)/.tested: pyproject.toml envs/constraints.txt | $(BIN)/pip
+	$(PIP_INSTALL) --editable '.[report,test]'
+	touch $@ $(VENV)/.installed

@@ -1,0 +1,23 @@
+"""What all rules use; the logic is in protosonic.campaign.workflow, where it is tested."""
+
+from protosonic.campaign.workflow import CampaignWorkflow
+
+CAMPAIGN = CampaignWorkflow(config)
+CAMPAIGN.prepare_jobs()
+
+
+wildcard_constraints:
+    block="[0-9a-f]{2}",
+    partition="[0-9a-f]{16}",
+
+
+def scores_of_partitions(wildcards):
+    plan = checkpoints.partition.get().output.plan
+    return expand(
+        "<work>/scores/{partition}.parquet", partition=CAMPAIGN.partitions(plan)
+    )
+
+
+def statuses_of_partitions(wildcards):
+    plan = checkpoints.partition.get().output.plan
+    return expand("<work>/status/{partition}.json", partition=CAMPAIGN.partitions(plan))

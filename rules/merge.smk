@@ -1,0 +1,27 @@
+rule merge:
+    input:
+        scores=scores_of_partitions,
+        statuses=statuses_of_partitions,
+        catalog=rules.partition.input.catalog,
+        plan="<work>/plan.json",
+        model="<work>/model/model.json",
+    output:
+        hits=directory("<results>/hits"),
+        accounting="<results>/accounting.parquet",
+        campaign="<results>/campaign.json",
+    log:
+        "<logs>/merge.log",
+    benchmark:
+        "<benchmarks>/merge.jsonl"
+    conda:
+        "../envs/protosonic.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        failures=CAMPAIGN.layout.failures,
+        digest=CAMPAIGN.digest("campaign", "merge", "acceptance"),
+    message:
+        "Merge the scores into the dataset"
+    shell:
+        "protosonic --failures {params.failures} merge > {log} 2>&1"

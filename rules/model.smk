@@ -1,0 +1,23 @@
+rule model:
+    input:
+        model=CAMPAIGN.model_files,
+    output:
+        model="<work>/model/model.onnx",
+        record="<work>/model/model.json",
+    log:
+        "<logs>/model.log",
+    benchmark:
+        "<benchmarks>/model.jsonl"
+    conda:
+        "../envs/protosonic.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
+    params:
+        failures=CAMPAIGN.layout.failures,
+        digest=CAMPAIGN.digest("model.path", "campaign.seed"),
+    message:
+        "Check the model"
+    shell:
+        "protosonic --failures {params.failures} model prepare"
+        " --output {output.model} --record {output.record} > {log} 2>&1"

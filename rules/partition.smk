@@ -1,0 +1,23 @@
+checkpoint partition:
+    input:
+        catalog=expand("<work>/catalog/{block}.json", block=CAMPAIGN.blocks),
+    output:
+        descriptors=directory("<work>/partitions"),
+        plan="<work>/plan.json",
+    log:
+        "<logs>/partition.log",
+    benchmark:
+        "<benchmarks>/partition.jsonl"
+    conda:
+        "../envs/protosonic.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        failures=CAMPAIGN.layout.failures,
+        digest=CAMPAIGN.digest("partition", "preprocess.planes"),
+    message:
+        "Cut the campaign into partitions"
+    shell:
+        "protosonic --failures {params.failures} partition"
+        " --descriptors {output.descriptors} --plan {output.plan} {input.catalog} > {log} 2>&1"

@@ -1,0 +1,47 @@
+rule report:
+    input:
+        hits="<results>/hits",
+        accounting="<results>/accounting.parquet",
+        campaign="<results>/campaign.json",
+    output:
+        report="<results>/report.html",
+    log:
+        "<logs>/report.log",
+    benchmark:
+        "<benchmarks>/report.jsonl"
+    conda:
+        "../envs/protosonic.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        campaign=CAMPAIGN.layout.name,
+        failures=CAMPAIGN.layout.failures,
+        digest=CAMPAIGN.digest("campaign.name"),
+    message:
+        "Write the report"
+    shell:
+        "protosonic --failures {params.failures} report . --campaign {params.campaign} > {log} 2>&1"
+
+
+rule accept:
+    # Last, so that dataset and report are there also when too many events are quarantined.
+    input:
+        campaign="<results>/campaign.json",
+        report="<results>/report.html",
+    output:
+        touch("<work>/accepted"),
+    log:
+        "<logs>/accept.log",
+    conda:
+        "../envs/protosonic.yaml"
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        campaign=CAMPAIGN.layout.name,
+        failures=CAMPAIGN.layout.failures,
+    message:
+        "Check how many events are quarantined"
+    shell:
+        "protosonic --failures {params.failures} accept . --campaign {params.campaign} > {log} 2>&1"

@@ -1,0 +1,3 @@
+"""What a campaign consists of: inputs, records of each stage, partitions, paths, accounting and provenance."""
+
+from __future__ import annotations

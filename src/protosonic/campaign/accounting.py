@@ -1,0 +1,131 @@
+"""The account of every planned event."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from protosonic.dataset.schema import ACCOUNTING_SCHEMA, BACKENDS
+from protosonic.errors import VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from protosonic.campaign.records import PartitionStatus, Plan
+
+__all__ = ["accounting_table", "check_statuses", "totals"]
+
+
+def check_statuses(plan: Plan, statuses: Iterable[PartitionStatus]) -> None:
+    """Check that the statuses are those of the planned partitions and were made in one way.
+
+    Raises
+    ------
+    VerificationError
+        A partition is missing or not planned, an event is not fully done, or provenance differs.
+    """
+    statuses = list(statuses)
+    planned = {partition.id: partition for partition in plan.partitions}
+    if sorted(planned) != sorted(status.partition for status in statuses):
+        raise VerificationError(
+            "the statuses are not those of the planned partitions", expected=len(planned), found=len(statuses)
+        )
+    first = statuses[0] if statuses else None
+    for status in statuses:
+        where = f"partition {status.partition}"
+        hits = sum(event.hits_planned for event in status.events)
+        if hits != planned[status.partition].hits:
+            raise VerificationError(
+                "hits were lost", where=where, expected=planned[status.partition].hits, found=hits
+            )
+        for event in status.events:
+            expected = event.hits_planned if event.state == "done" else 0
+            if event.hits_done != expected or sum(event.backends.values()) != expected:
+                raise VerificationError(
+                    f"{event.id} is {event.state} but its hits are not",
+                    where=where,
+                    expected=expected,
+                    found=event.hits_done,
+                )
+        assert first is not None
+        for name in ("model_sha256", "package_version", "profile", "duplicate_patches"):
+            if getattr(status, name) != getattr(first, name):
+                raise VerificationError(
+                    f"partitions differ in {name}",
+                    where=where,
+                    expected=getattr(first, name),
+                    found=getattr(status, name),
+                    hint="Run the campaign again; if that does not help, start it in an empty folder",
+                )
+
+
+def accounting_table(plan: Plan, statuses: Iterable[PartitionStatus]) -> pa.Table:
+    """Make the accounting: one row per planned event, and one per file that could not be read.
+
+    Rows are sorted by file, entry and numbers.
+    """
+    rows = [*_refused_rows(plan), *_status_rows(statuses)]
+    rows.sort(key=lambda row: (row["file"], -1 if row["entry"] is None else row["entry"]))
+    return pa.Table.from_pylist(rows, schema=ACCOUNTING_SCHEMA)
+
+
+def totals(accounting: pa.Table) -> dict[str, Any]:
+    """Sum up the accounting; a file that could not be read counts as one quarantined event."""
+    states = accounting["state"].to_pylist()
+    done = sum(state == "done" for state in states)
+    hits = {name: sum(accounting[f"hits_{name}"].to_pylist()) for name in BACKENDS}
+    return {
+        "events_planned": len(states),
+        "events_done": done,
+        "events_quarantined": len(states) - done,
+        "hits_done": sum(hits.values()),
+        "hits_by_backend": hits,
+        "quarantined_fraction": (len(states) - done) / len(states) if states else 0.0,
+    }
+
+
+def _refused_rows(plan: Plan) -> Iterator[dict[str, Any]]:
+    nothing = {"hits_done": 0, "state": "quarantined", "partition": None} | {
+        f"hits_{name}": 0 for name in BACKENDS
+    }
+    for file in plan.refused_files:
+        yield nothing | {
+            "file": file.path,
+            "file_id": file.file_id,
+            "entry": None,
+            "run": None,
+            "subrun": None,
+            "event": None,
+            "hits_planned": 0,
+            "reason": file.reason,
+        }
+    for event in plan.refused:
+        yield nothing | {
+            "file": event.path,
+            "file_id": event.file_id,
+            "entry": event.entry,
+            "run": event.run,
+            "subrun": event.subrun,
+            "event": event.event,
+            "hits_planned": event.hits,
+            "reason": event.reason,
+        }
+
+
+def _status_rows(statuses: Iterable[PartitionStatus]) -> Iterator[dict[str, Any]]:
+    for status in statuses:
+        for event in status.events:
+            yield {
+                "file": status.path,
+                "file_id": status.file_id,
+                "entry": event.entry,
+                "run": event.run,
+                "subrun": event.subrun,
+                "event": event.event,
+                "hits_planned": event.hits_planned,
+                "hits_done": event.hits_done,
+                "state": event.state,
+                "reason": event.reason,
+                "partition": status.partition,
+            } | {f"hits_{name}": event.backends.get(name, 0) for name in BACKENDS}

@@ -1,0 +1,112 @@
+"""From the ``inputs`` section of the configuration to files and blocks of files."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from protosonic.campaign.records import InputSpec
+from protosonic.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from protosonic.config import Input, Settings
+
+__all__ = ["InputFile", "block_of", "blocks_of_inputs", "find_inputs"]
+
+_BLOCK_DIGITS = 2
+_GLOB_CHARACTERS = frozenset("*?[")
+
+
+class InputFile(NamedTuple):
+    """A file and how to read it. Paths are kept as the configuration gives them."""
+
+    path: str
+    spec: InputSpec
+
+
+def find_inputs(settings: Settings) -> list[InputFile]:
+    """List the input files of a campaign, sorted by path, each once.
+
+    Relative paths start at the working directory, also in lists. Files named in an ``@list.txt`` need not exist: the
+    catalog records those that are missing.
+
+    Raises
+    ------
+    ConfigError
+        A path, glob, folder or list gives no file, or two entries give the same file with different options.
+    """
+    found: dict[str, tuple[InputFile, int]] = {}
+    for index, entry in enumerate(settings.inputs):
+        spec = InputSpec.from_input(entry)
+        for path in _expand(entry, f"inputs[{index}].path"):
+            other = found.setdefault(path, (InputFile(path, spec), index))
+            if other[0].spec != spec:
+                raise ConfigError(
+                    f"the file {path} is given twice, with different options",
+                    where=f"inputs[{other[1]}] and inputs[{index}]",
+                    hint="Make the paths of the two entries exclusive",
+                )
+    return [found[path][0] for path in sorted(found)]
+
+
+def block_of(path: str) -> str:
+    """Name the catalog block of a file.
+
+    Blocks follow from the path alone, so that adding a file leaves all blocks but one as they were.
+    """
+    return hashlib.sha256(path.encode()).hexdigest()[:_BLOCK_DIGITS]
+
+
+def blocks_of_inputs(files: Iterable[InputFile]) -> dict[str, list[InputFile]]:
+    """Group files into catalog blocks, at most 256."""
+    blocks: dict[str, list[InputFile]] = {}
+    for file in files:
+        blocks.setdefault(block_of(file.path), []).append(file)
+    return dict(sorted(blocks.items()))
+
+
+def _expand(entry: Input, where: str) -> Iterator[str]:
+    text = entry.path
+    if "://" in text:
+        raise ConfigError(
+            "remote inputs cannot be read yet", where=where, found=text, hint="Copy the files first"
+        )
+    if text.startswith("@"):
+        yield from _read_list(Path(text[1:]), where)
+        return
+    path = Path(text)
+    if path.is_dir():
+        files = sorted(
+            str(file) for file in path.iterdir() if file.is_file() and not file.name.startswith(".")
+        )
+    elif path.exists():
+        files = [text]
+    elif _GLOB_CHARACTERS & set(text):
+        files = sorted(file for file in glob.glob(text, recursive=True) if Path(file).is_file())  # noqa: PTH207
+    else:
+        files = []
+    if not files:
+        raise ConfigError(
+            "there is no such file, or nothing matches",
+            where=where,
+            found=text,
+            hint=f"Relative paths start at the working directory, {Path.cwd()}",
+        )
+    yield from files
+
+
+def _read_list(path: Path, where: str) -> Iterator[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the list of files: {error.strerror}", where=where, found=path
+        ) from error
+    entries = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    if not entries:
+        raise ConfigError("the list of files is empty", where=where, found=path)
+    yield from entries

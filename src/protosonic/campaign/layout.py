@@ -1,0 +1,121 @@
+"""Where a campaign keeps its files, below its working directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from protosonic.errors import ConfigError
+
+__all__ = ["Layout"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of a campaign.
+
+    Attributes
+    ----------
+    name
+        Name of the campaign.
+    workdir
+        The working directory; the workflow runs in it, so there it is the default.
+    """
+
+    name: str
+    workdir: Path = Path()
+
+    @property
+    def results(self) -> Path:
+        """What the campaign is for: dataset, accounting, ``campaign.json`` and report."""
+        return self.workdir / "results" / self.name
+
+    @property
+    def work(self) -> Path:
+        """What stages hand to each other."""
+        return self.workdir / "work" / self.name
+
+    @property
+    def hits(self) -> Path:
+        """Folder of the hits dataset."""
+        return self.results / "hits"
+
+    @property
+    def accounting(self) -> Path:
+        """Parquet file of the accounting."""
+        return self.results / "accounting.parquet"
+
+    @property
+    def campaign(self) -> Path:
+        """JSON file of the provenance; written last."""
+        return self.results / "campaign.json"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.results / "report.html"
+
+    @property
+    def catalog(self) -> Path:
+        """Folder of the catalog's block files."""
+        return self.work / "catalog"
+
+    @property
+    def plan(self) -> Path:
+        """JSON file of the plan."""
+        return self.work / "plan.json"
+
+    @property
+    def model(self) -> Path:
+        """JSON record of the model; the ONNX file stands beside it."""
+        return self.work / "model" / "model.json"
+
+    @property
+    def failures(self) -> Path:
+        """Folder of the records that failed jobs leave."""
+        return self.work / "failures"
+
+    def settings(self, digest: str) -> Path:
+        """JSON file of the checked configuration, named by its content."""
+        return self.work / "settings" / f"{digest}.json"
+
+    def descriptor(self, partition: str) -> Path:
+        """JSON descriptor of a partition."""
+        return self.work / "partitions" / f"{partition}.json"
+
+    def scores(self, partition: str) -> Path:
+        """Parquet file of the scores of a partition."""
+        return self.work / "scores" / f"{partition}.parquet"
+
+    def status(self, partition: str) -> Path:
+        """JSON status of a partition."""
+        return self.work / "status" / f"{partition}.json"
+
+    @classmethod
+    def of_workdir(cls, workdir: Path, name: str | None = None) -> Layout:
+        """Find the campaign in a working directory.
+
+        Raises
+        ------
+        ConfigError
+            There is none, or several and none is named.
+        """
+        found = sorted(path.parent.name for path in workdir.glob("results/*/campaign.json"))
+        if name is None and len(found) > 1:
+            raise ConfigError(
+                "the working directory holds several campaigns",
+                file=workdir,
+                found=", ".join(found),
+                hint="Choose one with --campaign",
+            )
+        chosen = name or (found[0] if found else None)
+        if chosen not in found:
+            raise ConfigError(
+                "the working directory holds no such finished campaign"
+                if name
+                else "no finished campaign is here",
+                file=workdir,
+                expected="results/<campaign>/campaign.json",
+                found=", ".join(found) or "none",
+            )
+        return cls(chosen, workdir)

@@ -1,0 +1,254 @@
+"""The records that stages hand to each other, as JSON.
+
+Each has a version; a record of another version is refused, because it was written by another protosonic.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from protosonic.errors import VerificationError
+from protosonic.events.model import EventId
+from protosonic.publish import publish_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from protosonic.config import Input
+    from protosonic.events.reader import ReaderOptions
+
+__all__ = [
+    "BackendUse",
+    "CatalogBlock",
+    "EventRecord",
+    "EventStatus",
+    "FileRecord",
+    "InputSpec",
+    "ModelRecord",
+    "Partition",
+    "PartitionStatus",
+    "Plan",
+    "PlannedPartition",
+    "RefusedEvent",
+    "read_record",
+    "write_record",
+]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _VersionedRecord(_Record):
+    version: Literal[1] = 1
+
+
+RecordType = TypeVar("RecordType", bound=_VersionedRecord)
+
+
+class InputSpec(_Record):
+    """How to read a file: an entry of ``inputs`` in the configuration without its path."""
+
+    format: str = "auto"
+    detector: str | None = None
+    charge_scale: float | None = None
+    run: int = 0
+    tag: str = "gauss"
+    ticks_per_bin: int = 1
+    hit_threshold: float = 0.6
+
+    @classmethod
+    def from_input(cls, entry: Input) -> Self:
+        """Take it from the configuration."""
+        return cls.model_validate(entry.model_dump(exclude={"path"}))
+
+    def reader_options(self) -> ReaderOptions:
+        """Give the options for :func:`protosonic.events.formats.open_events`."""
+        from protosonic.events.reader import ReaderOptions
+
+        return ReaderOptions(**self.model_dump(exclude={"format"}))
+
+
+class EventRecord(_Record):
+    """An event in the catalog."""
+
+    entry: int
+    run: int
+    subrun: int
+    event: int
+    hits_by_plane: tuple[int, ...] = ()
+    n_samples: int = 0
+    reason: str | None = Field(None, description="Why the event cannot be classified.")
+
+    @property
+    def id(self) -> EventId:
+        """Run, subrun and event number."""
+        return EventId(self.run, self.subrun, self.event)
+
+
+class FileRecord(_Record):
+    """An input file in the catalog."""
+
+    path: str
+    size: int = 0
+    mtime_ns: int = 0
+    sha256: str = ""
+    spec: InputSpec
+    format: str | None = None
+    detector: str | None = None
+    events: tuple[EventRecord, ...] = ()
+    warnings: tuple[str, ...] = ()
+    reason: str | None = Field(None, description="Why nothing in the file can be used.")
+
+    @property
+    def file_id(self) -> str:
+        """Name of the file's content in all outputs; empty when it could not be read."""
+        return self.sha256[:16]
+
+
+class CatalogBlock(_VersionedRecord):
+    """The records of a block of input files, sorted by path."""
+
+    files: tuple[FileRecord, ...]
+
+
+class Partition(_VersionedRecord):
+    """A partition descriptor: some events of one file, the work of one job."""
+
+    id: str
+    path: str
+    size: int
+    mtime_ns: int
+    sha256: str
+    spec: InputSpec
+    format: str
+    detector: str
+    events: tuple[EventRecord, ...]
+    hits: int = Field(description="Hits of the selected planes.")
+    mem_mb: int = Field(description="Memory that the jobs of this partition need.")
+
+    @property
+    def file_id(self) -> str:
+        """Name of the file's content in all outputs."""
+        return self.sha256[:16]
+
+
+class RefusedEvent(_Record):
+    """An event that the catalog found but that no partition holds."""
+
+    path: str
+    file_id: str
+    entry: int
+    run: int
+    subrun: int
+    event: int
+    hits: int
+    reason: str
+
+
+class PlannedPartition(_Record):
+    """What the workflow has to know of a partition before it runs."""
+
+    id: str
+    hits: int
+    mem_mb: int
+
+
+class Plan(_VersionedRecord):
+    """The outcome of partitioning: what will be done, and what will not and why."""
+
+    catalog: tuple[str, ...] = Field(description="Names of the catalog's block files that it was made from.")
+    partitions: tuple[PlannedPartition, ...]
+    refused: tuple[RefusedEvent, ...]
+    refused_files: tuple[FileRecord, ...]
+
+
+class ModelRecord(_VersionedRecord):
+    """The model file that a campaign uses."""
+
+    path: str
+    sha256: str
+    untrained: bool = Field(description="Whether its weights are random, so that its scores mean nothing.")
+
+
+class EventStatus(_Record):
+    """What became of an event."""
+
+    entry: int
+    run: int
+    subrun: int
+    event: int
+    hits_planned: int
+    hits_done: int
+    state: Literal["done", "quarantined"]
+    reason: str | None = None
+    backends: dict[str, int] = Field(default_factory=dict, description="Hits by backend.")
+
+    @property
+    def id(self) -> EventId:
+        """Run, subrun and event number."""
+        return EventId(self.run, self.subrun, self.event)
+
+
+class BackendUse(_Record):
+    """What one backend did for a partition."""
+
+    backend: str
+    endpoint: str | None = None
+    model_version: str | None = None
+    requests: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    latency_s: dict[str, float] = Field(
+        default_factory=dict, description="Percentiles of the request latency."
+    )
+
+
+class PartitionStatus(_VersionedRecord):
+    """What became of a partition."""
+
+    partition: str
+    path: str
+    file_id: str
+    events: tuple[EventStatus, ...]
+    scores_sha256: str
+    rows: int
+    policy: str
+    model_sha256: str
+    package_version: str
+    profile: dict[str, Any]
+    duplicate_patches: str
+    seconds: float = Field(description="Wall time of inference.")
+    detector: str
+    backends: tuple[BackendUse, ...]
+    fallbacks: tuple[str, ...] = ()
+
+
+def write_record(path: Path, record: _VersionedRecord) -> None:
+    """Write a record atomically."""
+    publish_text(path, record.model_dump_json(indent=1) + "\n")
+
+
+def read_record(path: Path, kind: type[RecordType]) -> RecordType:
+    """Read a record.
+
+    Raises
+    ------
+    VerificationError
+        The file is missing, damaged or of another version.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise VerificationError("the record is missing", file=path, hint="Run the campaign again") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise VerificationError(
+            "the record is damaged or was written by another version of protosonic",
+            file=path,
+            where=".".join(map(str, problem["loc"])),
+            found=problem["msg"],
+            hint="Remove it and run the campaign again",
+        ) from error

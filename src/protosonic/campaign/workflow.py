@@ -1,0 +1,121 @@
+"""What the Snakefile asks: the checked configuration, the catalog blocks, the partitions and the size of jobs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protosonic import __version__
+from protosonic.campaign.inputs import blocks_of_inputs, find_inputs
+from protosonic.campaign.layout import Layout
+from protosonic.campaign.records import Plan, PlannedPartition, read_record
+from protosonic.config import check_settings
+from protosonic.config.model import BUNDLED
+from protosonic.publish import publish_json, sha256_of_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from protosonic.campaign.inputs import InputFile
+
+__all__ = ["SETTINGS_VARIABLE", "CampaignWorkflow"]
+
+SETTINGS_VARIABLE = "PROTOSONIC_SETTINGS"
+"""Environment variable that tells jobs where the checked configuration is."""
+
+HITS_PER_MINUTE = 60_000
+"""A slow core; sizes the run time that is asked for."""
+
+
+class CampaignWorkflow:
+    """A campaign as the workflow sees it; the workflow runs in the campaign's working directory.
+
+    Parameters
+    ----------
+    config
+        Snakemake's ``config`` dictionary.
+
+    Raises
+    ------
+    ConfigError
+        The configuration is wrong.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.settings = check_settings(dict(config))
+        self.layout = Layout(self.settings.campaign.name)
+
+    def prepare_jobs(self) -> None:
+        """Write the checked configuration for the jobs and tell them where it is.
+
+        The file is named by its content, so changing the configuration never touches jobs that run. The environment
+        carries its name, because as a parameter of the rules it would make every change rerun everything; what a
+        stage depends on is in the digest among its parameters. ``protosonic`` is put on the path where the
+        environment of snakemake is not activated.
+        """
+        content = self.settings.model_dump(mode="json")
+        path = self.layout.settings(sha256_of_json(content)[:16])
+        if not path.exists():
+            publish_json(path, content)
+        os.environ[SETTINGS_VARIABLE] = str(path)
+        if shutil.which("protosonic") is None:
+            os.environ["PATH"] = os.pathsep.join(
+                [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+            )
+
+    @cached_property
+    def blocks(self) -> dict[str, list[InputFile]]:
+        """Catalog blocks: name → files."""
+        return blocks_of_inputs(find_inputs(self.settings))
+
+    def block_files(self, block: str) -> list[str]:
+        """List the files of a block that exist; the others become records of missing files."""
+        return [file.path for file in self.blocks[block] if Path(file.path).exists()]
+
+    def block_digest(self, block: str) -> str:
+        """Digest of what the record of a block depends on besides the files: which they are and how to read them."""
+        return sha256_of_json(
+            [[file.path, file.spec.model_dump(mode="json")] for file in self.blocks[block]]
+        )[:16]
+
+    def digest(self, *keys: str) -> str:
+        """Digest of configuration keys and the package version; changes exactly when a stage must run again."""
+        return f"{__version__}-{self.settings.digest(*keys)}"
+
+    @property
+    def model_files(self) -> list[str]:
+        """The model file, if one is configured; the bundled one is made."""
+        path = self.settings.model.path
+        return [] if path == BUNDLED else [path]
+
+    @cached_property
+    def _partitions(self) -> dict[str, PlannedPartition]:
+        return {partition.id: partition for partition in read_record(self.layout.plan, Plan).partitions}
+
+    def partitions(self, plan: Path | str) -> list[str]:
+        """List the planned partitions; `plan` proves that the checkpoint has run."""
+        assert str(plan) == str(self.layout.plan)
+        self.__dict__.pop("_partitions", None)
+        return list(self._partitions)
+
+    def mem_mb(self, partition: str, attempt: int) -> int:
+        """Memory of the jobs of a partition; more on every attempt."""
+        return self._partitions[partition].mem_mb * attempt
+
+    def runtime(self, partition: str, attempt: int) -> int:
+        """Minutes that the jobs of a partition may take; more on every attempt."""
+        return (10 + self._partitions[partition].hits // HITS_PER_MINUTE) * attempt
+
+    @property
+    def gpu_clients(self) -> int:
+        """How many of the ``gpu_clients`` an inference job holds."""
+        return 0 if self.settings.inference.policy == "cpu-only" else 1
+
+    @property
+    def wan_mbps(self) -> int:
+        """How much of ``wan_mbps`` an inference job holds."""
+        return self.settings.inference.wan_mbps * self.gpu_clients

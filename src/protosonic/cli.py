@@ -1,0 +1,390 @@
+"""The ``protosonic`` command: one thin function per command. Heavy imports stay inside the functions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protosonic import __version__
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Classify LArTPC hits as track, shower, Michel electron or nothing, over whole campaigns.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(help="Explain the configuration.", no_args_is_help=True)
+model_app = typer.Typer(help="Work with models.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(model_app, name="model")
+
+STAGES = "Stages (what the rules of the workflow call)"
+
+SettingsOption = Annotated[
+    Path, typer.Option("--settings", envvar="PROTOSONIC_SETTINGS", help="Configuration file, YAML or JSON.")
+]
+CampaignOption = Annotated[
+    str | None, typer.Option("--campaign", help="Name of the campaign, where the folder holds several.")
+]
+WorkdirArgument = Annotated[Path, typer.Argument(help="Working directory of the campaign.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"protosonic {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    context: typer.Context,
+    failures: Annotated[
+        Path | None,
+        typer.Option("--failures", hidden=True, help="Folder to leave a record in when the command fails."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    from protosonic.reporting.terminal import start_logging
+
+    context.obj = failures
+    start_logging(verbose=verbose)
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(help="Configuration file.")],
+    workdir: Annotated[
+        Path, typer.Option(help="Where results/ and work/ go, and where relative input paths start.")
+    ] = Path(),
+    profile: Annotated[
+        str, typer.Option(help="Workflow profile: a name in workflow/profiles, or a folder.")
+    ] = "default",
+    cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use; all by default.")] = None,
+) -> None:
+    """Run a campaign: files to dataset and report.
+
+    Example: [bold]protosonic run config/config.yaml --workdir /data/demo --cores 4[/bold]
+
+    What follows [bold]--[/bold] goes to snakemake. The exit code says what went wrong; see docs/errors.md.
+    """
+    from protosonic.campaign.launch import run_campaign
+
+    raise typer.Exit(run_campaign(config, workdir, profile, cores, context.args))
+
+
+run_info = app.registered_commands[-1]
+run_info.context_settings = {"allow_extra_args": True, "ignore_unknown_options": False}
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Any file.")],
+    detector: Annotated[str | None, typer.Option(help="Where the format does not store it.")] = None,
+    charge_scale: Annotated[
+        float | None, typer.Option(help="Stored charge times this = recob::Wire units.")
+    ] = None,
+    tag: Annotated[str, typer.Option(help="Wire-Cell frame tag.")] = "gauss",
+    ticks_per_bin: Annotated[int, typer.Option(min=1, help="Readout ticks per stored bin.")] = 1,
+) -> None:
+    """Say what a file is, and list its events and hits.
+
+    Example: [bold]protosonic inspect frames.tar.bz2 --detector protodune-hd --charge-scale 1e-3[/bold]
+    """
+    from protosonic.events.reader import ReaderOptions
+    from protosonic.reporting.terminal import print_inspection
+
+    options = ReaderOptions(
+        detector=detector, charge_scale=charge_scale, tag=tag, ticks_per_bin=ticks_per_bin
+    )
+    print_inspection(file, options)
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Folder for the files.")],
+    detector: Annotated[
+        str, typer.Option(help="protodune-sp, protodune-hd or dune10kt-1x2x6.")
+    ] = "protodune-sp",
+    files: Annotated[int, typer.Option(min=1, help="Number of files.")] = 1,
+    events: Annotated[int, typer.Option(min=0, help="Events per file.")] = 1,
+    hits: Annotated[int, typer.Option(min=0, help="Hits per event, at least.")] = 50_000,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal events.")] = 1,
+    run_number: Annotated[int, typer.Option("--run", min=0, help="Run number.")] = 1,
+) -> None:
+    """Simulate events with truth, in the native format.
+
+    Example: [bold]protosonic simulate data --files 4 --events 2 --hits 4000[/bold]
+    """
+    from protosonic.simulation.files import simulate_files
+
+    for path in simulate_files(
+        folder, detector=detector, files=files, events=events, hits=hits, seed=seed, run=run_number
+    ):
+        typer.echo(path)
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="File of any supported format.")],
+    output: Annotated[Path, typer.Argument(help="Native file to write.")],
+    detector: Annotated[str | None, typer.Option(help="Where the format does not store it.")] = None,
+    charge_scale: Annotated[
+        float | None, typer.Option(help="Stored charge times this = recob::Wire units.")
+    ] = None,
+    tag: Annotated[str, typer.Option(help="Wire-Cell frame tag.")] = "gauss",
+    ticks_per_bin: Annotated[int, typer.Option(min=1, help="Readout ticks per stored bin.")] = 1,
+    run_number: Annotated[int, typer.Option("--run", min=0, help="Where the format has no run number.")] = 0,
+) -> None:
+    """Convert a file to the native format; events that cannot be used are named and left out.
+
+    Example: [bold]protosonic convert frames.tar.bz2 events.h5 --detector protodune-hd --charge-scale 1e-3[/bold]
+    """
+    from protosonic.events.convert import convert_file
+    from protosonic.events.reader import ReaderOptions
+
+    options = ReaderOptions(
+        detector=detector, charge_scale=charge_scale, tag=tag, ticks_per_bin=ticks_per_bin, run=run_number
+    )
+    typer.echo(f"{convert_file(file, output, options)} events written to {output}")
+
+
+@app.command(rich_help_panel=STAGES)
+def catalog(
+    settings: SettingsOption,
+    block: Annotated[str, typer.Option(help="Name of the block.")],
+    output: Annotated[Path, typer.Option(help="JSON file to write.")],
+) -> None:
+    """Inspect a block of input files.
+
+    Example: [bold]protosonic catalog --settings settings.json --block 3f --output 3f.json[/bold]
+    """
+    from protosonic.campaign.inputs import blocks_of_inputs, find_inputs
+    from protosonic.config import load_settings
+    from protosonic.errors import ConfigError
+    from protosonic.stages.catalog import catalog_block
+
+    blocks = blocks_of_inputs(find_inputs(load_settings(settings)))
+    if block not in blocks:
+        raise ConfigError(
+            "there is no such block of inputs", where=block, expected=f"one of {', '.join(blocks)}"
+        )
+    catalog_block(blocks[block], output)
+
+
+@app.command(rich_help_panel=STAGES)
+def partition(
+    catalog_blocks: Annotated[list[Path], typer.Argument(help="Block files of the catalog.")],
+    settings: SettingsOption,
+    descriptors: Annotated[Path, typer.Option(help="Folder of descriptors to write.")],
+    plan: Annotated[Path, typer.Option(help="JSON file of the plan to write.")],
+) -> None:
+    """Cut a catalogued campaign into partitions.
+
+    Example: [bold]protosonic partition --settings settings.json --descriptors partitions --plan plan.json 3f.json[/bold]
+    """
+    from protosonic.config import load_settings
+    from protosonic.stages.partition import partition_campaign
+
+    partition_campaign(catalog_blocks, load_settings(settings), descriptors, plan)
+
+
+@app.command(rich_help_panel=STAGES)
+def preprocess(
+    settings: SettingsOption,
+    descriptor: Annotated[Path, typer.Option(help="Partition descriptor.")],
+    output: Annotated[Path, typer.Option(help="Unit file to write.")],
+) -> None:
+    """Make the plane images of a partition.
+
+    Example: [bold]protosonic preprocess --settings settings.json --descriptor partitions/ID.json --output ID.h5[/bold]
+    """
+    from protosonic.config import load_settings
+    from protosonic.stages.preprocess import preprocess_partition
+
+    preprocess_partition(descriptor, load_settings(settings).preprocess, output)
+
+
+@app.command(rich_help_panel=STAGES)
+def infer(
+    settings: SettingsOption,
+    unit: Annotated[Path, typer.Option(help="Unit file.")],
+    descriptor: Annotated[Path, typer.Option(help="Partition descriptor.")],
+    model: Annotated[Path, typer.Option(help="ONNX file.")],
+    model_record: Annotated[Path, typer.Option(help="JSON record of the model.")],
+    scores: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    status: Annotated[Path, typer.Option(help="JSON status to write.")],
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Score the hits of a partition.
+
+    Example: [bold]protosonic infer --settings settings.json --unit ID.h5 --descriptor partitions/ID.json
+    --model model.onnx --model-record model.json --scores ID.parquet --status ID.json[/bold]
+    """
+    from protosonic.config import load_settings
+    from protosonic.stages.infer import infer_partition
+
+    infer_partition(unit, descriptor, model, model_record, load_settings(settings), scores, status, threads)
+
+
+@app.command(rich_help_panel=STAGES)
+def merge(settings: SettingsOption) -> None:
+    """Merge the scores of all partitions, in the working directory.
+
+    Example: [bold]protosonic merge --settings work/demo/settings.json[/bold]
+    """
+    from protosonic.campaign.layout import Layout
+    from protosonic.config import load_settings
+    from protosonic.stages.merge import merge_campaign
+
+    loaded = load_settings(settings)
+    merge_campaign(Layout(loaded.campaign.name), loaded)
+
+
+@app.command(rich_help_panel=STAGES)
+def accept(workdir: WorkdirArgument = Path(), campaign: CampaignOption = None) -> None:
+    """Say whether a finished campaign counts as good; exit code 5 if not.
+
+    Example: [bold]protosonic accept /data/demo[/bold]
+    """
+    from protosonic.campaign.layout import Layout
+    from protosonic.campaign.provenance import read_campaign
+    from protosonic.stages.merge import check_acceptance
+
+    check_acceptance(read_campaign(Layout.of_workdir(workdir, campaign)))
+
+
+@app.command(rich_help_panel=STAGES)
+def report(workdir: WorkdirArgument = Path(), campaign: CampaignOption = None) -> None:
+    """Write the HTML report of a finished campaign.
+
+    Example: [bold]protosonic report /data/demo[/bold]
+    """
+    from protosonic.campaign.layout import Layout
+    from protosonic.reporting.report import write_report
+
+    typer.echo(write_report(Layout.of_workdir(workdir, campaign)))
+
+
+@app.command()
+def verify(
+    workdir: WorkdirArgument = Path(),
+    campaign: CampaignOption = None,
+    inputs: Annotated[bool, typer.Option("--inputs", help="Also read the input files again.")] = False,
+) -> None:
+    """Read everything again and prove that nothing is lost, doubled or damaged; exit code 6 if something is.
+
+    Example: [bold]protosonic verify /data/demo[/bold]
+    """
+    from protosonic.campaign.layout import Layout
+    from protosonic.reporting.terminal import print_verification
+    from protosonic.stages.verify import verify_campaign
+
+    layout = Layout.of_workdir(workdir, campaign)
+    print_verification(layout, verify_campaign(layout, inputs=inputs))
+
+
+@app.command()
+def display(
+    source: Annotated[Path, typer.Argument(help="Input file, or folder of a finished campaign.")],
+    output: Annotated[Path, typer.Option(help="PNG or SVG file to write.")] = Path("event.png"),
+    entry: Annotated[int, typer.Option(min=0, help="Position of the event in the file.")] = 0,
+    detector: Annotated[str | None, typer.Option(help="Where the format does not store it.")] = None,
+    charge_scale: Annotated[
+        float | None, typer.Option(help="Stored charge times this = recob::Wire units.")
+    ] = None,
+    tag: Annotated[str, typer.Option(help="Wire-Cell frame tag.")] = "gauss",
+    ticks_per_bin: Annotated[int, typer.Option(min=1, help="Readout ticks per stored bin.")] = 1,
+) -> None:
+    """Draw an event: charge and hits, or hits coloured by class.
+
+    Example: [bold]protosonic display frames.tar.bz2 --detector protodune-hd --charge-scale 1e-3 --output event.png[/bold]
+    """
+    from protosonic.events.reader import ReaderOptions
+    from protosonic.reporting.event_display import draw_source
+
+    options = ReaderOptions(
+        detector=detector, charge_scale=charge_scale, tag=tag, ticks_per_bin=ticks_per_bin
+    )
+    typer.echo(draw_source(source, output, entry, options))
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of the configuration.
+
+    Example: [bold]protosonic config schema > config/schema.json[/bold]
+    """
+    from protosonic.config.render import schema_json
+
+    typer.echo(schema_json(), nl=False)
+
+
+@config_app.command("explain")
+def config_explain(
+    key: Annotated[str | None, typer.Argument(help="A key or a section; all by default.")] = None,
+) -> None:
+    """Explain a configuration key.
+
+    Example: [bold]protosonic config explain inference.policy[/bold]
+    """
+    from protosonic.config.render import explain
+
+    typer.echo(explain(key))
+
+
+@config_app.command("default")
+def config_default() -> None:
+    """Print the demonstration configuration, with every key explained.
+
+    Example: [bold]protosonic config default > config/config.yaml[/bold]
+    """
+    from protosonic.config.render import settings_yaml
+
+    typer.echo(settings_yaml(), nl=False)
+
+
+@model_app.command("check")
+def model_check(file: Annotated[Path, typer.Argument(help="ONNX file.")]) -> None:
+    """Check that an ONNX file meets the model contract.
+
+    Example: [bold]protosonic model check cnn.onnx[/bold]
+    """
+    from protosonic.stages.model import check_model
+
+    record = check_model(file)
+    typer.echo(
+        f"{file}: meets the contract{', untrained' if record.untrained else ''}; sha256 {record.sha256}"
+    )
+
+
+@model_app.command("prepare")
+def model_prepare(
+    settings: SettingsOption,
+    output: Annotated[Path, typer.Option(help="ONNX file to write.")],
+    record: Annotated[Path, typer.Option(help="JSON record to write.")],
+) -> None:
+    """Put the configured model in its place and check it (what the workflow calls).
+
+    Example: [bold]protosonic model prepare --settings settings.json --output model.onnx --record model.json[/bold]
+    """
+    from protosonic.config import load_settings
+    from protosonic.stages.model import prepare_model
+
+    prepare_model(load_settings(settings), output, record)
+
+
+def main() -> None:
+    """Run the command line; every error of ours becomes one message and the exit code of its class."""
+    from protosonic.failures import guarded
+
+    sys.exit(guarded(app, sys.argv[1:]))

@@ -1,0 +1,17 @@
+"""The configuration: its model, reading it, and rendering it as text."""
+
+from __future__ import annotations
+
+from protosonic.config.load import check_settings, load_settings
+from protosonic.config.model import Endpoint, Inference, Input, Preprocess, Settings, demo_settings
+
+__all__ = [
+    "Endpoint",
+    "Inference",
+    "Input",
+    "Preprocess",
+    "Settings",
+    "check_settings",
+    "demo_settings",
+    "load_settings",
+]

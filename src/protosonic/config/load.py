@@ -1,0 +1,168 @@
+"""Reading a configuration: every error at once, each with its line, key, what was found and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from protosonic.config.model import Settings
+from protosonic.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+__all__ = ["check_settings", "known_keys", "load_settings"]
+
+Location = tuple[int | str, ...]
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and check a YAML configuration file.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, is not YAML, or has any number of wrong keys and values, which are all named.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"cannot read the configuration: {reason}", file=path) from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {error}", file=path) from error
+    lines: dict[Location, int] = {}
+    repeated = list(_walk(root, (), lines)) if root is not None else []
+    if repeated:
+        where, line = repeated[0]
+        raise ConfigError("this key is given twice", file=path, where=f"line {line}: {format_key(where)}")
+    return check_settings(content, file=path, lines=lines)
+
+
+def check_settings(
+    content: object, *, file: Path | str | None = None, lines: Mapping[Location, int] | None = None
+) -> Settings:
+    """Check a configuration that was read elsewhere, such as Snakemake's ``config`` dictionary.
+
+    Parameters
+    ----------
+    content
+        The mapping of sections.
+    file, lines
+        Named in the error message: the file, and the line of each key.
+
+    Raises
+    ------
+    ConfigError
+        With one line per problem.
+    """
+    if not isinstance(content, dict):
+        raise ConfigError(
+            "the configuration is not a mapping of sections",
+            file=file,
+            expected="campaign:, inputs:, …",
+            found=content,
+        )
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        problems = [_describe(problem, lines or {}) for problem in error.errors()]
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the configuration"
+    raise ConfigError("\n  ".join([count, *problems]), file=file)
+
+
+def known_keys() -> list[str]:
+    """List every key of the configuration with dots between its parts (``inference.threads``)."""
+    return list(_keys(Settings))
+
+
+def format_key(location: Location) -> str:
+    """Write a location as a user would: ``inputs[0].path``."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "the file"
+
+
+def submodel(annotation: Any) -> type[BaseModel] | None:
+    """Find the model inside an annotation: ``Merge`` in ``Merge``, ``Input`` in ``tuple[Input, ...]``."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        inner = submodel(field.annotation)
+        if inner is None:
+            yield prefix + name
+        else:
+            yield from _keys(inner, f"{prefix}{name}.")
+
+
+def _walk(node: yaml.Node, location: Location, lines: dict[Location, int]) -> Iterator[tuple[Location, int]]:
+    """Record the line of every key; yield the keys that are repeated."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*location, str(key.value))
+            line = key.start_mark.line + 1
+            if inner in lines:
+                yield inner, line
+            lines[inner] = line
+            yield from _walk(value, inner, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines[*location, index] = value.start_mark.line + 1
+            yield from _walk(value, (*location, index), lines)
+
+
+def _allowed_keys(location: Location) -> list[str]:
+    model: type[BaseModel] | None = Settings
+    for part in location:
+        if isinstance(part, str) and model is not None:
+            field = model.model_fields.get(part)
+            model = submodel(field.annotation) if field else None
+    return list(model.model_fields) if model else []
+
+
+def _nearest(key: str, allowed: list[str]) -> str | None:
+    """Find the key that was probably meant: one of the same section, or the same name in another section."""
+    close = difflib.get_close_matches(key, allowed, n=1, cutoff=0.6)
+    if close:
+        return close[0]
+    by_name = {known.rpartition(".")[2]: known for known in known_keys()}
+    elsewhere = difflib.get_close_matches(key, by_name, n=1, cutoff=0.75)
+    return by_name[elsewhere[0]] if elsewhere else None
+
+
+def _describe(problem: ErrorDetails, lines: Mapping[Location, int]) -> str:
+    location = tuple(problem["loc"])
+    line = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), None)
+    place = f"line {line}: {format_key(location)}" if line else format_key(location)
+    kind, found = problem["type"], problem["input"]
+    if kind == "extra_forbidden":
+        allowed = _allowed_keys(location[:-1])
+        meant = _nearest(str(location[-1]), allowed)
+        advice = f"did you mean '{meant}'? " if meant else ""
+        return f"{place}: unknown key; {advice}Known here: {', '.join(allowed)}"
+    if kind == "missing":
+        return f"{place}: this key is missing and has no default"
+    message = problem["msg"].removeprefix("Value error, ")
+    if kind == "value_error":
+        return f"{place}: {message}"
+    return f"{place}: {message[:1].lower()}{message[1:]}; found {_short(found)}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,266 @@
+"""The configuration model: the one description of every key, its type, default and meaning.
+
+``config/config.yaml``, ``config/schema.json`` and ``protosonic config explain`` are made from it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from protosonic.detectors import detector_names
+from protosonic.images.profiles import profile_names
+from protosonic.publish import sha256_of_json
+
+__all__ = [
+    "BUNDLED",
+    "Acceptance",
+    "Campaign",
+    "Endpoint",
+    "Inference",
+    "Input",
+    "Merge",
+    "Model",
+    "Partition",
+    "Preprocess",
+    "Settings",
+    "demo_settings",
+]
+
+BUNDLED = "bundled"
+"""Value of ``model.path`` that means the model that comes with protosonic."""
+
+InputFormat = Literal["auto", "native", "wirecell-archive", "wirecell-hdf5", "numl"]
+Policy = Literal["endpoint-first", "endpoint-only", "cpu-only"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Campaign(_Section):
+    """The name of the campaign and its seed."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = Field(
+        "demo", description="Names the output folder results/<name>; letters, digits, '.', '_' and '-'."
+    )
+    seed: int = Field(
+        1, ge=0, description="Seeds everything random (the weights of the untrained bundled model)."
+    )
+
+
+class Input(_Section):
+    """One set of input files and how to read them."""
+
+    path: str = Field(
+        min_length=1,
+        description="File, glob (** descends), folder or @list.txt (one path a line). Relative paths start at the "
+        "working directory.",
+    )
+    format: InputFormat = Field(
+        "auto", description="auto looks at the content of each file, never at its name."
+    )
+    detector: str | None = Field(
+        None, description="Needed where the file does not say it (Wire-Cell, numl); must agree where it does."
+    )
+    charge_scale: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Stored charge times this = recob::Wire units. Needed for Wire-Cell inputs, which carry no unit: "
+        "1e-3 for ProtoDUNE electrons, 5e-3 for some simulation; elsewhere the default is 1.",
+    )
+    run: int = Field(0, ge=0, description="Run number where the format has none.")
+    tag: str = Field(
+        "gauss",
+        min_length=1,
+        description="Wire-Cell frame tag; matches by prefix (gauss finds gauss1 of anode 1).",
+    )
+    ticks_per_bin: int = Field(
+        1, ge=1, le=64, description="Readout ticks per stored Wire-Cell bin; 4 for the FD truth frames."
+    )
+    hit_threshold: float = Field(
+        0.6,
+        gt=0,
+        allow_inf_nan=False,
+        description="Hit finder threshold for inputs without hits, in recob::Wire units (GausHitFinder RoiThreshold).",
+    )
+
+    @field_validator("detector")
+    @classmethod
+    def _known_detector(cls, name: str | None) -> str | None:
+        if name is not None and name not in detector_names():
+            msg = f"unknown detector '{name}'; allowed: {', '.join(detector_names())}"
+            raise ValueError(msg)
+        return name
+
+    @model_validator(mode="after")
+    def _scale_is_stated(self) -> Self:
+        if self.format.startswith("wirecell") and self.charge_scale is None:
+            msg = "charge_scale is needed for Wire-Cell inputs: their files carry no unit (ProtoDUNE electrons: 1e-3)"
+            raise ValueError(msg)
+        return self
+
+
+class Partition(_Section):
+    """How events are grouped into jobs."""
+
+    target_hits: int = Field(
+        200_000,
+        ge=1,
+        description="A partition is closed when the next event would take it past this many hits.",
+    )
+    max_mem_mb: int = Field(
+        1500, ge=300, description="No job may need more memory than this; an event that would is quarantined."
+    )
+
+
+class Preprocess(_Section):
+    """How plane images and patches are made."""
+
+    profile: str = Field(
+        "protodune-sp-2021", description="Named set of preprocessing constants; see docs/physics.md."
+    )
+    planes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = Field(
+        (0, 1, 2),
+        min_length=1,
+        description="Planes to classify (0 U, 1 V, 2 W); hits of others are left out.",
+    )
+    duplicate_patches: Literal["correct", "larsoft"] = Field(
+        "correct",
+        description="larsoft repeats its blank patch for a hit in the same wire and drift bin as the hit before it.",
+    )
+
+    @field_validator("profile")
+    @classmethod
+    def _known_profile(cls, name: str) -> str:
+        if name not in profile_names():
+            msg = f"unknown preprocessing profile '{name}'; allowed: {', '.join(profile_names())}"
+            raise ValueError(msg)
+        return name
+
+    @field_validator("planes")
+    @classmethod
+    def _sorted_planes(cls, planes: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(planes)) != len(planes):
+            msg = f"a plane is listed twice: {list(planes)}"
+            raise ValueError(msg)
+        return tuple(sorted(planes))
+
+
+class Model(_Section):
+    """The network."""
+
+    path: str = Field(
+        BUNDLED, min_length=1, description="'bundled', or any ONNX file that meets the model contract."
+    )
+    name: str = Field("emtrkmichel", min_length=1, description="Model name at the endpoint.")
+    version: str = Field(
+        "1", description="Model version at the endpoint; '' leaves the choice to the server."
+    )
+
+
+class Endpoint(_Section):
+    """One inference server that speaks the KServe v2 gRPC protocol."""
+
+    url: str = Field(description="grpc://HOST:PORT, or grpcs://HOST:PORT with TLS.")
+
+    @field_validator("url")
+    @classmethod
+    def _grpc_url(cls, url: str) -> str:
+        scheme, separator, address = url.partition("://")
+        host, colon, port = address.rpartition(":")
+        if not separator or scheme not in {"grpc", "grpcs"} or not (host and colon and port.isdigit()):
+            msg = f"'{url}' is not of the form grpc://HOST:PORT or grpcs://HOST:PORT"
+            raise ValueError(msg)
+        return url
+
+
+class Inference(_Section):
+    """Where scores are computed."""
+
+    policy: Policy = Field(
+        "endpoint-first",
+        description="endpoint-first: the endpoint, else the CPU; endpoint-only: never the CPU; cpu-only: never the "
+        "endpoint.",
+    )
+    endpoints: tuple[Endpoint, ...] = Field(
+        (Endpoint(url="grpc://127.0.0.1:8001"),), description="Inference servers, tried in this order."
+    )
+    payload: Literal["auto", "patches"] = Field(
+        "auto", description="What is sent; auto takes the best that is served."
+    )
+    threads: int = Field(2, ge=1, le=256, description="CPU threads of one inference job.")
+    batch_size: int = Field(
+        128, ge=1, le=65536, description="Patches per ONNX Runtime call; 64 to 256 is best."
+    )
+    request_patches: int = Field(
+        1024, ge=1, le=65536, description="Patches per request to an endpoint, at most."
+    )
+    connect_timeout_s: float = Field(
+        5.0, gt=0, le=600, description="Deadline of every health and metadata call."
+    )
+    request_timeout_s: float = Field(120.0, gt=0, le=3600, description="Deadline of every inference request.")
+    wan_mbps: int = Field(
+        100, ge=0, description="Bandwidth one client takes; the profile's wan_mbps caps the sum over jobs."
+    )
+
+    @model_validator(mode="after")
+    def _endpoints_where_needed(self) -> Self:
+        if self.policy != "cpu-only" and not self.endpoints:
+            msg = f"policy {self.policy} needs at least one entry in endpoints"
+            raise ValueError(msg)
+        return self
+
+
+class Merge(_Section):
+    """How the dataset is cut into files."""
+
+    target_rows: int = Field(4_000_000, ge=1, description="Rows per Parquet file.")
+    row_group_rows: int = Field(250_000, ge=1, description="Rows per Parquet row group.")
+
+
+class Acceptance(_Section):
+    """When a campaign counts as good."""
+
+    max_quarantined_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="The run ends with exit code 5 when more of the planned events are quarantined.",
+    )
+
+
+class Settings(_Section):
+    """The whole configuration."""
+
+    campaign: Campaign = Field(default_factory=Campaign, description="The name of the campaign and its seed.")
+    inputs: tuple[Input, ...] = Field(min_length=1, description="Sets of input files and how to read them.")
+    partition: Partition = Field(default_factory=Partition, description="How events are grouped into jobs.")
+    preprocess: Preprocess = Field(
+        default_factory=Preprocess, description="How plane images and patches are made."
+    )
+    model: Model = Field(default_factory=Model, description="The network.")
+    inference: Inference = Field(default_factory=Inference, description="Where scores are computed.")
+    merge: Merge = Field(default_factory=Merge, description="How the dataset is cut into files.")
+    acceptance: Acceptance = Field(default_factory=Acceptance, description="When a campaign counts as good.")
+
+    def digest(self, *keys: str) -> str:
+        """Return a short digest of some keys, such as ``"preprocess"`` or ``"inference.policy"``.
+
+        Rules carry it as a parameter, so that Snakemake reruns a stage when, and only when, what the stage depends on
+        has changed.
+        """
+        values: dict[str, Any] = {}
+        for key in keys:
+            value: Any = self.model_dump(mode="json")
+            for part in key.split("."):
+                value = value[part]
+            values[key] = value
+        return sha256_of_json(values)[:16]
+
+
+def demo_settings() -> Settings:
+    """Give the settings of the demonstration campaign, which ``config/config.yaml`` spells out."""
+    return Settings(inputs=(Input(path="data/*.h5", detector="protodune-sp", charge_scale=1.0),))

@@ -1,0 +1,3 @@
+"""The Parquet dataset: schema, writing, merging and verification."""
+
+from __future__ import annotations

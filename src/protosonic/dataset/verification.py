@@ -1,0 +1,189 @@
+"""Proving that a dataset is what its records say, by reading everything again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from protosonic.dataset.merge import event_runs
+from protosonic.dataset.schema import ACCOUNTING_SCHEMA, BACKENDS, HITS_SCHEMA, SORT_KEYS, schema_fingerprint
+from protosonic.dataset.scores import footer_of
+from protosonic.errors import DataError
+from protosonic.publish import sha256_of, sha256_of_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["verify_dataset"]
+
+SCORES = ("track", "em", "none", "michel")
+TOLERANCE = 1e-6
+
+EventKey = tuple[int, int, int]
+
+
+def verify_dataset(results: Path) -> list[str]:
+    """Read a dataset again and list everything that is wrong with it.
+
+    Proves, when the list is empty: every planned event is either done or quarantined, with a reason; every hit of
+    every done event is there once, and no other; scores are finite and between 0 and 1; rows are sorted; files are
+    byte for byte those that were published; totals and provenance agree everywhere.
+
+    Parameters
+    ----------
+    results
+        Folder with ``campaign.json``, ``accounting.parquet`` and ``hits/``.
+    """
+    try:
+        campaign = json.loads((results / "campaign.json").read_text(encoding="utf-8"))
+        files, accounting_entry = campaign["dataset"]["files"], campaign["dataset"]["accounting"]
+    except (OSError, ValueError, KeyError) as error:
+        return [f"campaign.json: cannot be read: {error!r}"]
+    problems = list(_check_files(results, campaign, [*files, accounting_entry]))
+    if problems:
+        return problems
+    accounting = pq.read_table(results / accounting_entry["file"])
+    problems += _check_accounting(accounting, campaign)
+    problems += _check_hits(results, files, accounting)
+    return problems
+
+
+def _check_files(results: Path, campaign: dict[str, Any], entries: list[dict[str, Any]]) -> Iterator[str]:
+    named = {entry["file"] for entry in entries}
+    for path in sorted(results.glob("hits/**/*.parquet")):
+        name = path.relative_to(results).as_posix()
+        if name not in named:
+            yield f"{name}: campaign.json does not name this file"
+    digest = sha256_of_json(campaign["provenance"])
+    for entry in entries:
+        path = results / entry["file"]
+        if not path.is_file():
+            yield f"{entry['file']}: missing"
+        elif sha256_of(path) != entry["sha256"]:
+            yield f"{entry['file']}: its bytes are not those that were published (SHA-256 differs)"
+        else:
+            yield from _check_head(path, entry, digest)
+
+
+def _check_head(path: Path, entry: dict[str, Any], digest: str) -> Iterator[str]:
+    schema = HITS_SCHEMA if "rows" in entry else ACCOUNTING_SCHEMA
+    try:
+        footer = footer_of(path)
+        with pq.ParquetFile(path) as file:
+            if schema_fingerprint(file.schema_arrow) != schema_fingerprint(schema):
+                yield f"{entry['file']}: the columns are not those of the dataset"
+            if entry.get("rows", file.metadata.num_rows) != file.metadata.num_rows:
+                yield f"{entry['file']}: {file.metadata.num_rows} rows, but campaign.json says {entry['rows']}"
+    except (DataError, OSError, pa.ArrowException) as error:
+        yield f"{entry['file']}: cannot be read: {error}"
+        return
+    if footer.get("provenance_sha256") != digest:
+        yield f"{entry['file']}: its provenance is not that of campaign.json"
+
+
+def _check_accounting(accounting: pa.Table, campaign: dict[str, Any]) -> Iterator[str]:
+    rows = accounting.to_pylist()
+    seen: dict[EventKey, str] = {}
+    counts = {"done": 0, "quarantined": 0}
+    known_files = {entry["file_id"] for entry in campaign["provenance"]["inputs"]}
+    for row in rows:
+        where = f"accounting: {row['file']} entry {row['entry']}"
+        if row["state"] not in counts:
+            yield f"{where}: unknown state '{row['state']}'"
+            continue
+        counts[row["state"]] += 1
+        if row["file_id"] not in known_files:
+            yield f"{where}: file_id {row['file_id']} is not an input of the campaign"
+        backends = sum(row[f"hits_{name}"] for name in BACKENDS)
+        expected = row["hits_planned"] if row["state"] == "done" else 0
+        if row["hits_done"] != expected or backends != expected:
+            yield f"{where}: {row['state']} with {expected} hits to account for, but {row['hits_done']} done"
+        if row["state"] == "quarantined" and not row["reason"]:
+            yield f"{where}: quarantined without a reason"
+        if row["state"] == "done":
+            key = (row["run"], row["subrun"], row["event"])
+            if key in seen:
+                yield f"{where}: run {key[0]} subrun {key[1]} event {key[2]} is done twice (also {seen[key]})"
+            seen[key] = where
+    totals = campaign["totals"]
+    if (
+        counts["done"] + counts["quarantined"] != totals["events_planned"]
+        or counts["done"] != totals["events_done"]
+    ):
+        yield f"accounting: {counts} events, but campaign.json says {totals}"
+
+
+def _check_hits(results: Path, files: list[dict[str, Any]], accounting: pa.Table) -> Iterator[str]:
+    expected = {
+        (row["run"], row["subrun"], row["event"]): row
+        for row in accounting.to_pylist()
+        if row["state"] == "done" and row["hits_done"]
+    }
+    found: dict[EventKey, dict[str, int]] = {}
+    last: tuple[int, ...] | None = None
+    for entry in files:
+        with pq.ParquetFile(results / entry["file"]) as file:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group)
+                where = f"{entry['file']} row group {group}"
+                yield from _check_order(table, last, where)
+                if len(table):
+                    last = tuple(table[name][-1].as_py() for name in SORT_KEYS)
+                yield from _check_scores(table, where)
+                yield from _count(table, expected, found, where)
+    for key, row in expected.items():
+        where = "run {} subrun {} event {}".format(*key)
+        counts = found.get(key, {})
+        for name in BACKENDS:
+            if counts.get(name, 0) != row[f"hits_{name}"]:
+                yield f"{where}: {counts.get(name, 0)} hits by {name}, accounting says {row[f'hits_{name}']}"
+
+
+def _check_order(table: pa.Table, last: tuple[int, ...] | None, where: str) -> Iterator[str]:
+    keys = [table[name].to_numpy().astype(np.int64) for name in SORT_KEYS]
+    if not len(table):
+        return
+    if last is not None:
+        keys = [np.concatenate(([value], column)) for value, column in zip(last, keys, strict=True)]
+    rising = np.zeros(len(keys[0]) - 1, dtype=bool)
+    equal = np.ones_like(rising)
+    for column in keys:
+        step = np.diff(column)
+        rising |= equal & (step > 0)
+        equal &= step == 0
+    if not rising.all():
+        row = int(np.flatnonzero(~rising)[0]) + 1
+        what = "given twice" if equal[row - 1] else "out of order"
+        numbers = ", ".join(f"{name} {column[row]}" for name, column in zip(SORT_KEYS, keys, strict=True))
+        yield f"{where}: {numbers} is {what} ({int((~rising).sum())} such rows)"
+
+
+def _check_scores(table: pa.Table, where: str) -> Iterator[str]:
+    for name in SCORES:
+        values = table[name].to_numpy()
+        bad = ~((values >= -TOLERANCE) & (values <= 1 + TOLERANCE))
+        if bad.any():
+            yield f"{where}: {int(bad.sum())} scores {name} are not between 0 and 1, the first is {values[bad][0]}"
+
+
+def _count(
+    table: pa.Table, expected: dict[EventKey, Any], found: dict[EventKey, dict[str, int]], where: str
+) -> Iterator[str]:
+    backend = table["backend"].to_numpy(zero_copy_only=False)
+    file_id = table["file_id"].to_numpy(zero_copy_only=False)
+    for key, start, stop in event_runs([table[name].to_numpy() for name in SORT_KEYS[:3]]):
+        row = expected.get(key)
+        if row is None:
+            yield f"{where}: run {key[0]} subrun {key[1]} event {key[2]} has hits but is not accounted for as done"
+            continue
+        if np.any(file_id[start:stop] != row["file_id"]):
+            yield f"{where}: run {key[0]} subrun {key[1]} event {key[2]} is not from file {row['file_id']}"
+        names, counts = np.unique(backend[start:stop].astype(str), return_counts=True)
+        total = found.setdefault(key, {})
+        for name, count in zip(names.tolist(), counts.tolist(), strict=True):
+            total[name] = total.get(name, 0) + count

@@ -1,0 +1,99 @@
+"""Reader of Wire-Cell HDF5 frames (``HDF5FrameTap``).
+
+``/<ident>/frame_<tag>`` float32 or int16 [channels, bins], ``channels_<tag>`` int32, ``tickinfo_<tag>`` float64 [3].
+There are no attributes: detector, unit and run number come from the configuration. Frames are read by blocks of rows,
+so memory does not grow with the size of the file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import h5py
+import numpy as np
+
+from protosonic.errors import DataError
+from protosonic.events.hdf5 import get_dataset, names, open_hdf5, read_all, read_slice
+from protosonic.events.wirecell_frames import FrameEvent, WireCellFile, check_frame, choose_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from protosonic.events.model import Event
+    from protosonic.events.reader import BadEvent, ReaderOptions
+
+__all__ = ["WireCellHdf5File", "looks_like_frames"]
+
+BLOCK_BYTES = 16 * 2**20
+MAX_CHANNELS = 2**20
+
+
+def looks_like_frames(file: h5py.File) -> bool:
+    """Whether the file has groups named by number that hold frames."""
+    numbered = [name for name in file if name.isdecimal()]
+    first = file.get(numbered[0]) if numbered else None
+    return isinstance(first, h5py.Group) and any(name.startswith("frame_") for name in first)
+
+
+class WireCellHdf5File(WireCellFile):
+    """A Wire-Cell HDF5 file; see the module's description."""
+
+    format: ClassVar[str] = "wirecell-hdf5"
+
+    def __init__(self, path: Path, options: ReaderOptions) -> None:
+        super().__init__(path, options)
+        self._file = open_hdf5(path)
+        # Names are decimal strings: "2" comes before "10".
+        self._idents = sorted(int(name) for name in names(self._file, path) if name.isdecimal())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def read(self, entries: Sequence[int] | None = None) -> Iterator[Event | BadEvent]:
+        """Read events; see :meth:`EventFile.read`."""
+        for entry in range(len(self._idents)) if entries is None else sorted(entries):
+            frames = FrameEvent(self._idents[entry])
+            try:
+                self._collect(frames)
+            except DataError as error:
+                frames.error = error
+            yield self.finish(frames, entry)
+
+    def _collect(self, frames: FrameEvent) -> None:
+        group = self._file[str(frames.ident)]
+        members = names(group, self.path)
+        tags = [name.removeprefix("frame_") for name in members if name.startswith("frame_")]
+        for tag in choose_tags(tags, self.options.tag):
+            self._collect_frame(frames, group, tag, f"channels_{tag}" in members)
+
+    def _collect_frame(self, frames: FrameEvent, group: h5py.Group, tag: str, has_channels: bool) -> None:
+        frame = get_dataset(group, f"frame_{tag}", self.path, ndim=2, kinds="if")
+        if not has_channels:
+            raise DataError(
+                "the frame has no list of channels",
+                code="corrupt",
+                file=self.path,
+                where=f"{group.name}/channels_{tag}",
+            )
+        channels = read_all(group, f"channels_{tag}", self.path, max_size=MAX_CHANNELS, kinds="i")
+        tickinfo = read_all(group, f"tickinfo_{tag}", self.path, max_size=3)
+        if len(tickinfo) != 3 or not np.isfinite(tickinfo).all():
+            raise DataError(
+                "tickinfo is not three finite numbers",
+                code="corrupt",
+                file=self.path,
+                where=f"{group.name}/tickinfo_{tag}",
+                found=tickinfo.tolist(),
+            )
+        check_frame(
+            frame.shape, len(channels), tickinfo[2], self.detector, self.options.ticks_per_bin, frame.name
+        )
+        first_row = frames.begin_frame(channels.astype(np.int32), frame.shape[1], int(tickinfo[2]))
+        chunk_rows = frame.chunks[0] if frame.chunks else 1
+        row_bytes = max(frame.shape[1] * frame.dtype.itemsize, 1)
+        rows = max(BLOCK_BYTES // (row_bytes * chunk_rows), 1) * chunk_rows
+        for start in range(0, frame.shape[0], rows):
+            block = read_slice(frame, slice(start, start + rows), self.path)
+            frames.builder.add_block(block, first_row + start, int(tickinfo[2]))

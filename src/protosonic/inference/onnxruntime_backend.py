@@ -1,0 +1,92 @@
+"""Inference on the CPU with ONNX Runtime."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+
+from protosonic.errors import ModelError
+from protosonic.inference.contract import ModelTensors, TensorSpec, join_scores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["OnnxRuntimeBackend"]
+
+_KSERVE_TYPES = {"tensor(float)": "FP32", "tensor(double)": "FP64", "tensor(float16)": "FP16"}
+
+
+class OnnxRuntimeBackend:
+    """Runs an ONNX file that meets the model contract.
+
+    Parameters
+    ----------
+    model
+        The ONNX file.
+    threads
+        Threads of one call. Set explicitly: by default ONNX Runtime takes every core of the host, also in a batch slot
+        that owns one.
+    batch_size
+        Patches per call; the activations of larger batches fall out of the caches.
+
+    Raises
+    ------
+    ModelError
+        The file is not a model, or does not meet the contract.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, model: Path, threads: int, batch_size: int = 128) -> None:
+        self.batch_size = batch_size
+        self._what = str(model)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        try:
+            # A backend that cannot be used must fail, not fall to another one silently.
+            self._session = onnxruntime.InferenceSession(
+                str(model), options, providers=["CPUExecutionProvider"], disable_fallback=True
+            )
+        except Exception as error:  # its exceptions share no base class
+            raise ModelError(
+                "ONNX Runtime cannot load the model",
+                file=model,
+                found=str(error).splitlines()[0],
+                hint="Check it with 'protosonic model check'",
+            ) from error
+        self._tensors = ModelTensors.match(
+            [_spec(node) for node in self._session.get_inputs()],
+            [_spec(node) for node in self._session.get_outputs()],
+            what=self._what,
+        )
+
+    def infer(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute scores; see :class:`protosonic.inference.contract.Backend`."""
+        scores = [
+            self._run(patches[start : start + self.batch_size])
+            for start in range(0, len(patches), self.batch_size)
+        ]
+        return np.concatenate(scores) if scores else np.empty((0, 4), np.float32)
+
+    def close(self) -> None:
+        """Release the session."""
+        del self._session
+
+    def _run(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        names = list(self._tensors.outputs)
+        values = self._session.run(
+            [self._tensors.outputs[name] for name in names], {self._tensors.input: patches[..., None]}
+        )
+        return join_scores(dict(zip(names, values, strict=True)), len(patches), what=self._what)
+
+
+def _spec(node: onnxruntime.NodeArg) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int) else None for size in node.shape)
+    return TensorSpec(node.name, _KSERVE_TYPES.get(node.type, node.type), shape)

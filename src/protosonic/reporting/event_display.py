@@ -1,0 +1,221 @@
+"""Pictures of events: charge, hits and, where there are scores, their class; wire against time."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from protosonic.detectors.geometry import PLANE_NAMES
+from protosonic.errors import ConfigError, DataError
+from protosonic.publish import publish
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from protosonic.events.model import Event
+    from protosonic.events.reader import ReaderOptions
+
+__all__ = ["CLASS_COLOURS", "PlaneView", "busiest_planes", "draw_planes", "draw_source", "figure_bytes"]
+
+# Colours that remain apart with colour-vision deficiency (Okabe and Ito).
+CLASS_COLOURS = {"track": "#0072B2", "em": "#D55E00", "none": "#999999", "michel": "#009E73"}
+MICHEL_CUT = 0.5
+_CHARGE_LIMIT = 10.0
+
+
+class PlaneView(NamedTuple):
+    """One plane to draw.
+
+    Attributes
+    ----------
+    title
+        What it shows.
+    hits
+        Columns of its hits: at least ``wire`` and ``peak_time``, and the scores where there are any.
+    row_name
+        ``wire`` or ``channel``.
+    charge
+        Image [wires, bins] of charge in ``recob::Wire`` units, or ``None``.
+    ticks_per_bin
+        Width of a bin of the image.
+    """
+
+    title: str
+    hits: Mapping[str, NDArray[Any]]
+    row_name: str = "wire"
+    charge: NDArray[np.float32] | None = None
+    ticks_per_bin: int = 6
+
+
+def draw_source(source: Path, output: Path, entry: int, options: ReaderOptions) -> Path:
+    """Draw an event of an input file, or of a finished campaign, to a PNG or SVG file.
+
+    Raises
+    ------
+    DataError
+        The file or the event cannot be used.
+    ConfigError
+        The kind of picture is not known, or matplotlib is missing.
+    """
+    suffix = output.suffix.lower().removeprefix(".")
+    if suffix not in {"png", "svg"}:
+        raise ConfigError(
+            "unknown kind of picture", where="--output", expected=".png or .svg", found=output.name
+        )
+    views = _views_of_campaign(source, entry) if source.is_dir() else _views_of_file(source, entry, options)
+    if not views:
+        raise DataError("the event has nothing to draw", code="empty", file=source, where=f"entry {entry}")
+    picture = figure_bytes(draw_planes(views), suffix)
+    with publish(output) as part:
+        part.write_bytes(picture)
+    return output
+
+
+def draw_planes(views: Sequence[PlaneView]) -> Figure:
+    """Draw planes below each other: time upwards, wires to the right, as LArSoft's event display does."""
+    matplotlib_figure = _import_figure()
+    figure = matplotlib_figure(figsize=(11, 3.6 * len(views)), layout="constrained")
+    for axes, view in zip(np.atleast_1d(figure.subplots(len(views), 1)), views, strict=True):
+        _draw_plane(axes, view)
+    return figure
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """Render a figure; equal figures give equal bytes."""
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+    with mpl.rc_context({"svg.hashsalt": "protosonic"}):
+        figure.savefig(buffer, format=kind, dpi=110, metadata=metadata)
+    return buffer.getvalue()
+
+
+def busiest_planes(hits: Mapping[str, NDArray[Any]], most: int = 3) -> list[PlaneView]:
+    """Choose the planes with most hits of an event, in order of TPC and plane, one per plane number."""
+    keys = np.stack([hits["tpc"].astype(np.int64), hits["plane"].astype(np.int64)], axis=1)
+    found, counts = np.unique(keys, axis=0, return_counts=True)
+    chosen: dict[int, tuple[int, int]] = {}
+    for (tpc, plane), count in zip(found.tolist(), counts.tolist(), strict=True):
+        if count > chosen.get(plane, (0, 0))[0]:
+            chosen[plane] = (count, tpc)
+    views = []
+    for plane, (_, tpc) in sorted(chosen.items(), reverse=True)[:most]:
+        here = (hits["tpc"] == tpc) & (hits["plane"] == plane)
+        views.append(_view(tpc, plane, {name: column[here] for name, column in hits.items()}))
+    return views
+
+
+def _view(tpc: int, plane: int, hits: Mapping[str, NDArray[Any]]) -> PlaneView:
+    in_channel_space = bool(len(hits["wire"])) and hits["wire_space"][0] == "channel"
+    row_name = "channel in plane" if in_channel_space else "wire"
+    return PlaneView(f"TPC {tpc}, plane {PLANE_NAMES[plane]}: {len(hits['wire'])} hits", hits, row_name)
+
+
+def _draw_plane(axes: Axes, view: PlaneView) -> None:
+    wire, time = view.hits["wire"], view.hits["peak_time"]
+    if view.charge is not None:
+        n_wires, n_bins = view.charge.shape
+        axes.imshow(
+            view.charge.T,
+            origin="lower",
+            aspect="auto",
+            cmap="Greys",
+            vmin=0,
+            vmax=_CHARGE_LIMIT,
+            extent=(-0.5, n_wires - 0.5, 0, n_bins * view.ticks_per_bin),
+            interpolation="nearest",
+        )
+    if "track" in view.hits:
+        label = hit_classes(view.hits)
+        for name, colour in CLASS_COLOURS.items():
+            here = label == name
+            axes.scatter(
+                wire[here],
+                time[here],
+                s=1.5,
+                c=colour,
+                linewidths=0,
+                label=f"{name} ({here.sum()})",
+                rasterized=True,
+            )
+        axes.legend(loc="upper right", markerscale=5, fontsize=8, framealpha=0.9)
+    else:
+        axes.scatter(wire, time, s=1.2, c="#0072B2", linewidths=0, rasterized=True)
+    axes.set_title(view.title, fontsize=10, loc="left")
+    axes.set_xlabel(view.row_name)
+    axes.set_ylabel("time [ticks]")
+
+
+def hit_classes(hits: Mapping[str, NDArray[Any]]) -> NDArray[np.str_]:
+    """Name the class of each hit: michel above 0.5 of its own score, else the largest of track, em and none."""
+    names = np.array(["track", "em", "none"])
+    best = names[np.argmax(np.stack([hits[name] for name in names]), axis=0)]
+    return np.where(hits["michel"] > MICHEL_CUT, "michel", best)
+
+
+def _views_of_file(source: Path, entry: int, options: ReaderOptions) -> list[PlaneView]:
+    from protosonic.events.formats import open_events
+    from protosonic.events.reader import BadEvent
+
+    with open_events(source, options) as file:
+        event = next((event for event in file.read([entry])), None)
+    if event is None:
+        raise DataError("there is no such event", code="no-events", file=source, where=f"entry {entry}")
+    if isinstance(event, BadEvent):
+        raise event.error
+    return _views_of_event(event)
+
+
+def _views_of_event(event: Event) -> list[PlaneView]:
+    from protosonic.images.plane_image import CalibratedCharge, row_channels
+    from protosonic.images.plane_image import plane_groups as groups
+    from protosonic.images.profiles import Profile
+
+    # Charge as it is: no lifetime correction, no amplitude constants.
+    plain = Profile("display", lifetime_us=None)
+    if event.waveforms is None:
+        return []
+    charge = CalibratedCharge(event, plain)
+    busiest: dict[int, tuple[int, Any, Any]] = {}
+    for key, members in groups(event.hits, (0, 1, 2)).items():
+        if len(members) > busiest.get(key.plane, (0, None, None))[0]:
+            busiest[key.plane] = (len(members), key, members)
+    views = []
+    for _, (_, key, members) in sorted(busiest.items(), reverse=True):
+        channels = row_channels(event.detector, key)
+        image = np.zeros((len(channels), charge.n_columns), np.float32)
+        row, column, value = charge.rows(channels)
+        image[row, column] = value
+        hits = event.hits.select(members)
+        space = np.where(hits.in_wire_space, "wire", "channel")
+        view = _view(
+            key.tpc, key.plane, {"wire": hits.wire, "peak_time": hits.peak_time, "wire_space": space}
+        )
+        views.append(view._replace(charge=image, ticks_per_bin=plain.drift_window))
+    return views
+
+
+def _views_of_campaign(folder: Path, entry: int) -> list[PlaneView]:
+    from protosonic.campaign.layout import Layout
+    from protosonic.dataset.read import read_event
+
+    hits = read_event(Layout.of_workdir(folder).results, entry)
+    return busiest_planes(hits) if hits else []
+
+
+def _import_figure() -> type[Figure]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError(
+            "pictures need matplotlib", hint="Install it with: pip install 'protosonic[report]'"
+        ) from error
+    return Figure

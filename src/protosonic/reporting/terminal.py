@@ -1,0 +1,112 @@
+"""Output on the terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from protosonic.campaign.provenance import read_campaign
+from protosonic.errors import VerificationError
+from protosonic.events.formats import identify, open_events
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from protosonic.campaign.layout import Layout
+    from protosonic.events.reader import ReaderOptions
+
+__all__ = ["UNTRAINED_WARNING", "print_inspection", "print_summary", "print_verification", "start_logging"]
+
+UNTRAINED_WARNING = "The bundled model is untrained: its weights are random and the scores mean nothing."
+
+MOST_PROBLEMS = 50
+
+
+def start_logging(*, verbose: bool) -> None:
+    """Log to standard error: short lines on a terminal, dated ones in a batch log."""
+    on_terminal = sys.stderr.isatty()
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING if on_terminal else logging.INFO,
+        format="%(levelname)s %(message)s" if on_terminal else "%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+
+
+def print_inspection(path: Path, options: ReaderOptions) -> None:
+    """Print what a file is and what it holds.
+
+    Raises
+    ------
+    DataError
+        The file cannot be used.
+    ConfigError
+        An option is needed for its format.
+    """
+    console = Console()
+    console.print(f"[bold]{path}[/bold]: {identify(path)}")
+    with open_events(path, options) as file:
+        table = Table("entry", "run", "subrun", "event", "detector", "hits U", "hits V", "hits W", "remark")
+        for summary in file.summaries():
+            counts = (*map(str, summary.hits_by_plane), "", "", "")[:3]
+            remark = summary.error.reason if summary.error else ""
+            table.add_row(str(summary.entry), *map(str, summary.id), file.detector.name, *counts, remark)
+    console.print(table)
+
+
+def print_summary(layout: Layout, seconds: float | None) -> None:
+    """Print how a campaign ended: events, hits, rate, backends and where everything lies.
+
+    Parameters
+    ----------
+    layout
+        The campaign.
+    seconds
+        Wall time of the run; ``None`` when the campaign was complete before.
+    """
+    campaign = read_campaign(layout)
+    totals = campaign["totals"]
+    hits = totals["hits_done"]
+    shares = ", ".join(
+        f"{name} {count / hits:.1%}" for name, count in totals["hits_by_backend"].items() if count
+    )
+    console = Console(highlight=False)
+    table = Table.grid(padding=(0, 2))
+    table.add_row("events", f"{totals['events_done']} done, {totals['events_quarantined']} quarantined")
+    rates = [f"{hits:,} in {seconds:.1f} s, {hits / seconds:,.0f} hits/s"] if seconds else [f"{hits:,}"]
+    if campaign["inference_seconds"]:
+        rates.append(f"{hits / campaign['inference_seconds']:,.0f} hits/s in the infer stage")
+    table.add_row("hits", "; ".join(rates))
+    table.add_row("backends", shares or "none")
+    table.add_row("dataset", str(layout.hits))
+    table.add_row("report", str(layout.report))
+    console.print()
+    console.print(table)
+    for reason in campaign["fallbacks"]:
+        console.print(f"[yellow]fallback[/yellow] {reason}")
+    if campaign["provenance"]["model"]["untrained"]:
+        console.print(f"[yellow]{UNTRAINED_WARNING}[/yellow]")
+
+
+def print_verification(layout: Layout, problems: Sequence[str]) -> None:
+    """Print the outcome of a verification.
+
+    Raises
+    ------
+    VerificationError
+        There are problems.
+    """
+    for problem in problems[:MOST_PROBLEMS]:
+        print(problem)  # noqa: T201
+    if problems:
+        raise VerificationError(f"{len(problems)} problems", file=layout.results)
+    totals = read_campaign(layout)["totals"]
+    print(  # noqa: T201
+        f"{layout.results}: verified: {totals['events_planned']} planned = {totals['events_done']} done + "
+        f"{totals['events_quarantined']} quarantined; each of {totals['hits_done']} hits is there once"
+    )

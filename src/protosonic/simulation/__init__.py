@@ -1,0 +1,3 @@
+"""A fast generator of plausible events, for demonstrations and tests."""
+
+from __future__ import annotations

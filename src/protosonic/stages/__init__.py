@@ -1,0 +1,3 @@
+"""One module per rule of the workflow: what ``protosonic catalog``, ``partition``, … do."""
+
+from __future__ import annotations

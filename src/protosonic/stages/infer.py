@@ -1,0 +1,288 @@
+"""Stage ``infer``: a unit file → scores and status."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from protosonic import __version__
+from protosonic.campaign.partitioning import selected_hits
+from protosonic.campaign.records import (
+    BackendUse,
+    EventStatus,
+    ModelRecord,
+    Partition,
+    PartitionStatus,
+    read_record,
+    write_record,
+)
+from protosonic.dataset.scores import ScoresWriter, hits_table
+from protosonic.errors import VerificationError
+from protosonic.images.patches import PatchCutter
+from protosonic.images.unit import UnitReader
+from protosonic.inference.contract import SCORE_NAMES
+from protosonic.inference.dispatcher import Dispatcher, prefetch
+from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
+from protosonic.inference.triton_backend import EndpointOptions, TritonBackend
+from protosonic.publish import sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from protosonic.config import Settings
+    from protosonic.images.profiles import Profile
+    from protosonic.images.unit import UnitEvent
+    from protosonic.inference.contract import Backend
+
+__all__ = ["infer_partition", "make_dispatcher", "patch_batches", "score_events"]
+
+log = logging.getLogger(__name__)
+
+PREPARED_PATCHES = 1024
+"""Patches that are cut at once, unless the backend takes more; bounds memory."""
+
+
+class PatchBatch(NamedTuple):
+    """Patches in the order of the hits, float32 [n, 48, 48], and the events whose last hit is among them."""
+
+    patches: NDArray[np.float32]
+    completed: list[UnitEvent]
+
+
+class ScoredEvent(NamedTuple):
+    """An event with its scores, float32 [hits, 4], and backends, str [hits], in the order of its images."""
+
+    event: UnitEvent
+    scores: NDArray[np.float32]
+    backend: NDArray[np.object_]
+
+
+def infer_partition(
+    unit_file: Path,
+    descriptor: Path,
+    model_file: Path,
+    model_record: Path,
+    settings: Settings,
+    output: Path,
+    status_file: Path,
+    threads: int,
+) -> PartitionStatus:
+    """Score every hit of a partition.
+
+    Parameters
+    ----------
+    unit_file
+        The unit file of the partition.
+    descriptor
+        Its descriptor.
+    model_file, model_record
+        The ONNX file and its record.
+    settings
+        ``inference``, ``model`` and ``preprocess.planes`` are used.
+    output
+        Parquet file of the scores.
+    status_file
+        JSON file of the status; written last.
+    threads
+        CPU threads.
+
+    Raises
+    ------
+    ServiceError
+        No endpoint can serve and the policy forbids the CPU.
+    ModelError
+        The model gave unusable scores.
+    VerificationError
+        The model is not that of the record, or the unit file does not hold the events of the descriptor.
+    """
+    partition = read_record(descriptor, Partition)
+    model = read_record(model_record, ModelRecord)
+    if sha256_of(model_file) != model.sha256:
+        raise VerificationError(
+            "the model is not that of its record",
+            file=model_file,
+            hint="Remove it and run the campaign again",
+        )
+    dispatcher = make_dispatcher(settings, model_file, threads)
+    start = time.monotonic()
+    done: dict[int, Counter[str]] = {}
+    footer = {
+        "partition": partition.id,
+        "file_id": partition.file_id,
+        "model_sha256": model.sha256,
+        "package_version": __version__,
+    }
+    with UnitReader(unit_file) as unit, ScoresWriter(output, footer) as writer:
+        for event, scores, backend in score_events(unit, dispatcher):
+            hits = {
+                name: np.concatenate([image.hits[name] for image in event.images])
+                for name in (event.images[0].hits if event.images else ())
+            }
+            if event.images:
+                writer.write(hits_table(event.id, hits, scores, SCORE_NAMES, backend, partition.file_id))
+            done[event.entry] = Counter(backend.tolist())
+            log.info("%s: %d hits scored", event.id, len(scores))
+        quarantined = {entry["entry"]: entry["reason"] for entry in unit.quarantined}
+        profile = unit.profile.as_dict()
+        duplicates = unit.header["duplicate_patches"]
+    seconds = time.monotonic() - start
+    dispatcher.close()
+    status = PartitionStatus(
+        partition=partition.id,
+        path=partition.path,
+        file_id=partition.file_id,
+        detector=partition.detector,
+        events=tuple(_event_statuses(partition, done, quarantined, settings.preprocess.planes)),
+        scores_sha256=sha256_of(output),
+        rows=writer.rows,
+        policy=settings.inference.policy,
+        model_sha256=model.sha256,
+        package_version=__version__,
+        profile=profile,
+        duplicate_patches=duplicates,
+        seconds=seconds,
+        backends=tuple(_backend_use(backend) for backend in dispatcher.used),
+        fallbacks=tuple(fallback.reason for fallback in dispatcher.fallbacks),
+    )
+    write_record(status_file, status)
+    log.info("%d hits in %.1f s (%.0f hits/s)", writer.rows, seconds, writer.rows / max(seconds, 1e-9))
+    return status
+
+
+def make_dispatcher(settings: Settings, model: Path, threads: int) -> Dispatcher:
+    """Make the dispatcher that the configuration describes; nothing is connected yet."""
+    inference = settings.inference
+
+    def endpoint(url: str) -> Callable[[], Backend]:
+        options = EndpointOptions(
+            url=url,
+            model=settings.model.name,
+            version=settings.model.version,
+            connect_timeout_s=inference.connect_timeout_s,
+            request_timeout_s=inference.request_timeout_s,
+            request_patches=inference.request_patches,
+        )
+        return lambda: TritonBackend(options)
+
+    return Dispatcher(
+        inference.policy,
+        [endpoint(entry.url) for entry in inference.endpoints],
+        lambda: OnnxRuntimeBackend(model, threads, inference.batch_size),
+    )
+
+
+def score_events(unit: UnitReader, dispatcher: Dispatcher) -> Iterator[ScoredEvent]:
+    """Score the events of a unit file, in ascending order of their numbers."""
+    size = dispatcher.batch_size
+    size *= max(PREPARED_PATCHES // size, 1)
+    blank = unit.header["duplicate_patches"] == "larsoft"
+    scores: list[NDArray[np.float32]] = []
+    names: list[NDArray[np.object_]] = []
+    for batch in prefetch(patch_batches(unit.events(), unit.profile, size, blank_duplicates=blank)):
+        if len(batch.patches):
+            result, backend = dispatcher.infer(batch.patches)
+            scores.append(result)
+            names.append(np.full(len(result), backend, dtype=object))
+        if batch.completed:
+            all_scores = np.concatenate(scores) if scores else np.empty((0, len(SCORE_NAMES)), np.float32)
+            all_names = np.concatenate(names) if names else np.empty(0, object)
+            first = 0
+            for event in batch.completed:
+                last = first + event.n_hits
+                yield ScoredEvent(event, all_scores[first:last], all_names[first:last])
+                first = last
+            scores, names = [all_scores[first:]], [all_names[first:]]
+
+
+def patch_batches(
+    events: Iterable[UnitEvent], profile: Profile, size: int, *, blank_duplicates: bool
+) -> Iterator[PatchBatch]:
+    """Cut the patches of all hits into batches of `size`; the last one is shorter. Batches span planes and events.
+
+    Parameters
+    ----------
+    events
+        Prepared events.
+    profile
+        The constants that they were prepared with.
+    size
+        Patches per batch.
+    blank_duplicates
+        Give hits with the flag ``duplicate_patch`` a patch of zeros, as LArSoft does.
+    """
+    patches = np.empty((size, 48, 48), np.float32)
+    filled = 0
+    completed: list[UnitEvent] = []
+    for event in events:
+        for image in event.images:
+            cutter = PatchCutter(image.image, profile)
+            start = 0
+            while start < len(image):
+                part = slice(start, start + size - filled)
+                hits = {name: column[part] for name, column in image.hits.items()}
+                cut = cutter.cut(hits["wire"], hits["drift_bin"], hits["peak_time"])
+                if blank_duplicates:
+                    cut[hits["duplicate_patch"]] = 0.0
+                patches[filled : filled + len(cut)] = cut
+                filled += len(cut)
+                start += len(cut)
+                if filled == size:
+                    yield PatchBatch(patches, completed)
+                    patches, filled, completed = np.empty_like(patches), 0, []
+        completed.append(event)
+    yield PatchBatch(patches[:filled], completed)
+
+
+def _event_statuses(
+    partition: Partition, done: dict[int, Counter[str]], quarantined: dict[int, str], planes: tuple[int, ...]
+) -> Iterator[EventStatus]:
+    if {event.entry for event in partition.events} != done.keys() | quarantined.keys() or (
+        done.keys() & quarantined.keys()
+    ):
+        raise VerificationError(
+            "the unit file does not hold the planned events",
+            where=f"partition {partition.id}",
+            expected=sorted(event.entry for event in partition.events),
+            found=sorted([*done, *quarantined]),
+        )
+    for event in partition.events:
+        backends = done.get(event.entry, Counter())
+        yield EventStatus(
+            entry=event.entry,
+            run=event.run,
+            subrun=event.subrun,
+            event=event.event,
+            hits_planned=selected_hits(event, planes),
+            hits_done=backends.total(),
+            state="quarantined" if event.entry in quarantined else "done",
+            reason=quarantined.get(event.entry),
+            backends=dict(backends),
+        )
+
+
+def _backend_use(backend: Backend) -> BackendUse:
+    if not isinstance(backend, TritonBackend):
+        return BackendUse(backend=backend.name)
+    statistics = backend.statistics
+    return BackendUse(
+        backend=backend.name,
+        endpoint=backend.url,
+        model_version=backend.model_version,
+        requests=statistics.requests,
+        bytes_sent=statistics.bytes_sent,
+        bytes_received=statistics.bytes_received,
+        latency_s=_percentiles(statistics.latency_s),
+    )
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    if not values:
+        return {}
+    return {f"p{p}": round(float(np.percentile(values, p)), 6) for p in (50, 95, 99, 100)}

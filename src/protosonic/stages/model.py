@@ -1,0 +1,78 @@
+"""Stage ``model``: the configured model → a checked ONNX file and its record."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from protosonic.campaign.records import ModelRecord, write_record
+from protosonic.config.model import BUNDLED
+from protosonic.errors import ModelError
+from protosonic.publish import publish, sha256_of
+
+if TYPE_CHECKING:
+    from protosonic.config import Settings
+
+__all__ = ["check_model", "prepare_model"]
+
+log = logging.getLogger(__name__)
+
+
+def prepare_model(settings: Settings, output: Path, record_file: Path) -> ModelRecord:
+    """Put the model of a campaign in its place, check it against the contract and write its record.
+
+    The configured file is copied, so that replacing it does not change a campaign that runs.
+
+    Parameters
+    ----------
+    settings
+        ``model`` and ``campaign.seed`` are used.
+    output
+        The ONNX file to write.
+    record_file
+        JSON file of the record.
+
+    Raises
+    ------
+    ModelError
+        The model is missing or does not meet the contract.
+    """
+    from protosonic.inference.untrained import write_untrained_model
+
+    if settings.model.path == BUNDLED:
+        write_untrained_model(output, settings.campaign.seed)
+    else:
+        _check_exists(Path(settings.model.path))
+        with publish(output) as part:
+            shutil.copyfile(settings.model.path, part)
+    record = check_model(output).model_copy(update={"path": settings.model.path})
+    write_record(record_file, record)
+    log.info("%s: sha256 %s%s", record.path, record.sha256, ", untrained" if record.untrained else "")
+    return record
+
+
+def check_model(path: Path) -> ModelRecord:
+    """Check that a file meets the model contract.
+
+    Raises
+    ------
+    ModelError
+        It is missing, cannot be loaded, or does not meet the contract.
+    """
+    from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
+    from protosonic.inference.untrained import is_untrained
+
+    _check_exists(path)
+    OnnxRuntimeBackend(path, threads=1).close()
+    return ModelRecord(path=str(path), sha256=sha256_of(path), untrained=is_untrained(path))
+
+
+def _check_exists(path: Path) -> None:
+    if not path.is_file():
+        raise ModelError(
+            "there is no such model file",
+            file=path,
+            hint="Set model.path to an ONNX file, or to 'bundled'; relative paths start at the working directory",
+        )
