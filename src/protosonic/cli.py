@@ -53,7 +53,7 @@ def _global_options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    from protosonic.reporting.terminal import start_logging
+    from protosonic.logs import start_logging
 
     context.obj = failures
     start_logging(verbose=verbose)
@@ -316,6 +316,30 @@ def display(
         detector=detector, charge_scale=charge_scale, tag=tag, ticks_per_bin=ticks_per_bin
     )
     typer.echo(draw_source(source, output, entry, options))
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        Path | None, typer.Option(help="ONNX file; the untrained bundled model by default.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the model at the endpoint.")] = "emtrkmichel",
+    version: Annotated[str, typer.Option(help="Version of the model at the endpoint.")] = "1",
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8001,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
+    metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8002,
+) -> None:
+    """Run an NVIDIA Triton server with a model on this machine, until SIGTERM or SIGINT (Ctrl-C).
+
+    Example: [bold]protosonic serve --model cnn.onnx --grpc-port 8001[/bold]
+
+    Only this machine can reach it. When it is ready it prints one line: ready grpc://127.0.0.1:PORT. The server is
+    installed at the first call.
+    """
+    from protosonic.serving.server import Ports, serve_model
+
+    ports = Ports(grpc_port, http_port, metrics_port)
+    serve_model(model, name, version, ports, lambda url: typer.echo(f"ready {url}"))
 
 
 @config_app.command("schema")

@@ -8,12 +8,14 @@ whoever started the job knows whether trying again can help.
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "INTERRUPTED",
     "AcceptanceError",
     "ConfigError",
     "DataError",
@@ -27,6 +29,9 @@ __all__ = [
     "classify_os_error",
     "exit_codes",
 ]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells give it."""
 
 
 class ProtosonicError(Exception):
@@ -86,7 +91,7 @@ class ConfigError(ProtosonicError):
 
 
 class DataError(ProtosonicError):
-    """A file or an event cannot be used; a campaign quarantines it under :attr:`code`."""
+    """A file or an event cannot be used; a campaign quarantines it under its code."""
 
     exit_code = 3
 
@@ -181,7 +186,7 @@ def classify_os_error(error: OSError) -> ProtosonicError | None:
     A :class:`ResourceError`, a :class:`TransientError`, or ``None`` where the errno says neither (libraries such as
     h5py raise :class:`OSError` without an errno for a corrupt file).
     """
-    name = error.filename if isinstance(error.filename, str) else None
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
     if error.errno in _RESOURCE_ERRNOS:
         return ResourceError(
             error.strerror or str(error),
@@ -195,7 +200,7 @@ def classify_os_error(error: OSError) -> ProtosonicError | None:
 
 def exit_codes() -> dict[int, str]:
     """Give every exit code with its meaning, for the documentation and the tests."""
-    codes = {0: "Done."}
+    codes = {0: "Done.", INTERRUPTED: "Interrupted from the keyboard."}
     classes = [ProtosonicError]
     while classes:
         cls = classes.pop(0)

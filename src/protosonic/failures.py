@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
+import os
 import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from protosonic.errors import ProtosonicError, ResourceError, classify_os_error
+from protosonic.errors import (
+    INTERRUPTED,
+    ConfigError,
+    ProtosonicError,
+    ResourceError,
+    classify_os_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +30,17 @@ __all__ = ["Failure", "guarded", "read_failures"]
 log = logging.getLogger(__name__)
 
 INTERNAL_ERROR = 1
-INTERRUPTED = 130
+_WRONG_PLACE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+}
+"""What a path on the command line or in the configuration can be wrong with, where nothing said so before."""
 
 
 class Failure(NamedTuple):
@@ -97,8 +115,17 @@ def _translate(error: Exception) -> ProtosonicError | None:
     if isinstance(error, MemoryError):
         return ResourceError("out of memory", hint="Give the job more memory, or lower partition.max_mem_mb")
     if isinstance(error, OSError):
-        return classify_os_error(error)
+        return classify_os_error(error) or _wrong_place(error)
     return None
+
+
+def _wrong_place(error: OSError) -> ConfigError | None:
+    if error.errno not in _WRONG_PLACE:
+        return None
+    # A rename has two names; the second is the one that was asked for.
+    name = error.filename2 or error.filename
+    file = os.fsdecode(name) if isinstance(name, str | bytes) else None
+    return ConfigError(error.strerror or str(error), file=file, hint="Choose another path")
 
 
 def _failures_folder(arguments: Sequence[str]) -> Path | None:

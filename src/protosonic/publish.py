@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -41,8 +42,11 @@ def _remove(path: Path) -> None:
 
 
 def _remove_leftovers(target: Path) -> None:
-    for leftover in target.parent.glob(f".{target.name}.*.part"):
-        _remove(leftover)
+    """Remove part files of this target, and of no other: ``a`` must leave alone those of ``a.b``."""
+    part_name = re.compile(rf"\.{re.escape(target.name)}\.[0-9]+\.part")
+    for path in target.parent.iterdir():
+        if part_name.fullmatch(path.name):
+            _remove(path)
 
 
 def fsync_path(path: Path) -> None:
@@ -98,8 +102,7 @@ def publish_folder(target: Path) -> Iterator[Path]:
         for path in part.rglob("*"):
             fsync_path(path)
         fsync_path(part)
-        if target.exists():
-            _remove(target)
+        _remove(target)
         part.replace(target)
         fsync_path(target.parent)
     except BaseException:

@@ -10,11 +10,12 @@ from protosonic.dataset.schema import ACCOUNTING_SCHEMA, BACKENDS
 from protosonic.errors import VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from protosonic.campaign.records import PartitionStatus, Plan
+    from protosonic.campaign.records import EventStatus, PartitionStatus, Plan
+    from protosonic.events.model import EventId
 
-__all__ = ["accounting_table", "check_statuses", "totals"]
+__all__ = ["accounting_table", "check_statuses"]
 
 
 def check_statuses(plan: Plan, statuses: Iterable[PartitionStatus]) -> None:
@@ -23,7 +24,8 @@ def check_statuses(plan: Plan, statuses: Iterable[PartitionStatus]) -> None:
     Raises
     ------
     VerificationError
-        A partition is missing or not planned, an event is not fully done, or provenance differs.
+        A partition is missing or not planned, an event is given twice, is not fully done or is quarantined without a
+        reason, or provenance differs.
     """
     statuses = list(statuses)
     planned = {partition.id: partition for partition in plan.partitions}
@@ -32,6 +34,7 @@ def check_statuses(plan: Plan, statuses: Iterable[PartitionStatus]) -> None:
             "the statuses are not those of the planned partitions", expected=len(planned), found=len(statuses)
         )
     first = statuses[0] if statuses else None
+    seen: set[EventId] = set()
     for status in statuses:
         where = f"partition {status.partition}"
         hits = sum(event.hits_planned for event in status.events)
@@ -40,14 +43,10 @@ def check_statuses(plan: Plan, statuses: Iterable[PartitionStatus]) -> None:
                 "hits were lost", where=where, expected=planned[status.partition].hits, found=hits
             )
         for event in status.events:
-            expected = event.hits_planned if event.state == "done" else 0
-            if event.hits_done != expected or sum(event.backends.values()) != expected:
-                raise VerificationError(
-                    f"{event.id} is {event.state} but its hits are not",
-                    where=where,
-                    expected=expected,
-                    found=event.hits_done,
-                )
+            if event.id in seen:
+                raise VerificationError(f"{event.id} is given twice", where=where)
+            seen.add(event.id)
+            _check_event(event, where)
         assert first is not None
         for name in ("model_sha256", "package_version", "profile", "duplicate_patches"):
             if getattr(status, name) != getattr(first, name):
@@ -60,29 +59,35 @@ def check_statuses(plan: Plan, statuses: Iterable[PartitionStatus]) -> None:
                 )
 
 
+def _check_event(event: EventStatus, where: str) -> None:
+    expected = event.hits_planned if event.state == "done" else 0
+    if event.hits_done != expected or sum(event.backends.values()) != expected:
+        raise VerificationError(
+            f"{event.id} is {event.state} but its hits are not",
+            where=where,
+            expected=expected,
+            found=f"{event.hits_done} done, {event.backends or 'none'} by backend",
+        )
+    if not event.backends.keys() <= set(BACKENDS):
+        raise VerificationError(
+            f"{event.id} was scored by a backend that is not known",
+            where=where,
+            expected=" or ".join(BACKENDS),
+            found=", ".join(event.backends),
+        )
+    if event.state == "quarantined" and not event.reason:
+        raise VerificationError(f"{event.id} is quarantined without a reason", where=where)
+
+
 def accounting_table(plan: Plan, statuses: Iterable[PartitionStatus]) -> pa.Table:
     """Make the accounting: one row per planned event, and one per file that could not be read.
 
-    Rows are sorted by file, entry and numbers.
+    Rows are sorted by file and entry. Files are named as they are planned: a status may be older than the name.
     """
-    rows = [*_refused_rows(plan), *_status_rows(statuses)]
+    paths = {partition.id: partition.path for partition in plan.partitions}
+    rows = [*_refused_rows(plan), *_status_rows(statuses, paths)]
     rows.sort(key=lambda row: (row["file"], -1 if row["entry"] is None else row["entry"]))
     return pa.Table.from_pylist(rows, schema=ACCOUNTING_SCHEMA)
-
-
-def totals(accounting: pa.Table) -> dict[str, Any]:
-    """Sum up the accounting; a file that could not be read counts as one quarantined event."""
-    states = accounting["state"].to_pylist()
-    done = sum(state == "done" for state in states)
-    hits = {name: sum(accounting[f"hits_{name}"].to_pylist()) for name in BACKENDS}
-    return {
-        "events_planned": len(states),
-        "events_done": done,
-        "events_quarantined": len(states) - done,
-        "hits_done": sum(hits.values()),
-        "hits_by_backend": hits,
-        "quarantined_fraction": (len(states) - done) / len(states) if states else 0.0,
-    }
 
 
 def _refused_rows(plan: Plan) -> Iterator[dict[str, Any]]:
@@ -113,11 +118,11 @@ def _refused_rows(plan: Plan) -> Iterator[dict[str, Any]]:
         }
 
 
-def _status_rows(statuses: Iterable[PartitionStatus]) -> Iterator[dict[str, Any]]:
+def _status_rows(statuses: Iterable[PartitionStatus], paths: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     for status in statuses:
         for event in status.events:
             yield {
-                "file": status.path,
+                "file": paths[status.partition],
                 "file_id": status.file_id,
                 "entry": event.entry,
                 "run": event.run,

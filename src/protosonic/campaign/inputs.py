@@ -29,7 +29,7 @@ class InputFile(NamedTuple):
 
 
 def find_inputs(settings: Settings) -> list[InputFile]:
-    """List the input files of a campaign, sorted by path, each once.
+    """List the input files of a campaign, sorted by path, each once, however it is spelled (``a``, ``./a``).
 
     Relative paths start at the working directory, also in lists. Files named in an ``@list.txt`` need not exist: the
     catalog records those that are missing.
@@ -37,20 +37,23 @@ def find_inputs(settings: Settings) -> list[InputFile]:
     Raises
     ------
     ConfigError
-        A path, glob, folder or list gives no file, or two entries give the same file with different options.
+        A path, glob, folder or list gives no file, a name is not UTF-8, or two entries give the same file with
+        different options.
     """
     found: dict[str, tuple[InputFile, int]] = {}
     for index, entry in enumerate(settings.inputs):
         spec = InputSpec.from_input(entry)
-        for path in _expand(entry, f"inputs[{index}].path"):
-            other = found.setdefault(path, (InputFile(path, spec), index))
+        where = f"inputs[{index}].path"
+        for path in _expand(entry, where):
+            _check_name(path, where)
+            other = found.setdefault(str(Path(path).absolute()), (InputFile(path, spec), index))
             if other[0].spec != spec:
                 raise ConfigError(
                     f"the file {path} is given twice, with different options",
                     where=f"inputs[{other[1]}] and inputs[{index}]",
                     hint="Make the paths of the two entries exclusive",
                 )
-    return [found[path][0] for path in sorted(found)]
+    return sorted((file for file, _ in found.values()), key=lambda file: file.path)
 
 
 def block_of(path: str) -> str:
@@ -71,10 +74,7 @@ def blocks_of_inputs(files: Iterable[InputFile]) -> dict[str, list[InputFile]]:
 
 def _expand(entry: Input, where: str) -> Iterator[str]:
     text = entry.path
-    if "://" in text:
-        raise ConfigError(
-            "remote inputs cannot be read yet", where=where, found=text, hint="Copy the files first"
-        )
+    _refuse_url(text, where)
     if text.startswith("@"):
         yield from _read_list(Path(text[1:]), where)
         return
@@ -102,11 +102,29 @@ def _expand(entry: Input, where: str) -> Iterator[str]:
 def _read_list(path: Path, where: str) -> Iterator[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the list of files: {error.strerror}", where=where, found=path
-        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"cannot read the list of files: {reason}", where=where, found=path) from error
     entries = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if not entries:
         raise ConfigError("the list of files is empty", where=where, found=path)
+    for entry in entries:
+        _refuse_url(entry, f"{where}, {path}")
     yield from entries
+
+
+def _check_name(path: str, where: str) -> None:
+    # Records and dataset are UTF-8, so a name that is not cannot be written down.
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            "the name of a file is not UTF-8", where=where, found=ascii(path), hint="Rename the file"
+        ) from error
+
+
+def _refuse_url(text: str, where: str) -> None:
+    if "://" in text:
+        raise ConfigError(
+            "remote inputs cannot be read yet", where=where, found=text, hint="Copy the files first"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +17,22 @@ from typing import TYPE_CHECKING
 from protosonic.campaign.inputs import find_inputs
 from protosonic.campaign.layout import Layout
 from protosonic.config import load_settings
-from protosonic.errors import AcceptanceError, ConfigError, TransientError, WorkflowError
+from protosonic.errors import (
+    AcceptanceError,
+    ConfigError,
+    ProtosonicError,
+    ResourceError,
+    TransientError,
+    WorkflowError,
+)
 from protosonic.failures import Failure, read_failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 __all__ = ["run_campaign", "snakemake_command", "workflow_folder"]
+
+DISK_IS_FULL_BYTES = 2**20
 
 
 def workflow_folder() -> Path:
@@ -116,7 +126,7 @@ def run_campaign(
         layout = Layout(settings.campaign.name, workdir)
         is_new = layout.campaign.stat().st_mtime >= start
         print_summary(layout, seconds if is_new else None)
-    return _conclude(code, failures)
+    return _conclude(code, failures, workdir)
 
 
 def _run(command: list[str], lock: int) -> int:
@@ -136,17 +146,25 @@ def _run(command: list[str], lock: int) -> int:
             signal.signal(signal.SIGTERM, terminate)
 
 
-def _conclude(code: int, failures: list[Failure]) -> int:
+def _conclude(code: int, failures: list[Failure], workdir: Path) -> int:
     """Print why a run failed and choose its exit code."""
     if code == 0:
         return 0
-    for failure in failures:
-        print(f"error: {failure.message}", file=sys.stderr)  # noqa: T201
+    # An endpoint that is down fails every partition with the same words.
+    for message in dict.fromkeys(failure.message for failure in failures):
+        print(f"error: {message}", file=sys.stderr)  # noqa: T201
     # Too many quarantined events matters only when nothing worse happened.
     worst = [failure for failure in failures if failure.exit_code != AcceptanceError.exit_code] or failures
     if worst:
         return worst[0].exit_code
-    error = WorkflowError("snakemake failed", found=f"exit code {code}", hint="Its messages are above")
+    error: ProtosonicError = WorkflowError(
+        "snakemake failed", found=f"exit code {code}", hint="Its messages are above"
+    )
+    if shutil.disk_usage(workdir).free < DISK_IS_FULL_BYTES:
+        # Then no job could leave a record.
+        error = ResourceError(
+            "the disk is full", file=workdir, hint="Free disk space and run the same command again"
+        )
     print(f"error: {error}", file=sys.stderr)  # noqa: T201
     return error.exit_code
 

@@ -101,6 +101,10 @@ class Layout:
             There is none, or several and none is named.
         """
         found = sorted(path.parent.name for path in workdir.glob("results/*/campaign.json"))
+        if not found:
+            raise ConfigError(
+                "no finished campaign is here", file=workdir, expected="results/<campaign>/campaign.json"
+            )
         if name is None and len(found) > 1:
             raise ConfigError(
                 "the working directory holds several campaigns",
@@ -108,14 +112,8 @@ class Layout:
                 found=", ".join(found),
                 hint="Choose one with --campaign",
             )
-        chosen = name or (found[0] if found else None)
-        if chosen not in found:
+        if name is not None and name not in found:
             raise ConfigError(
-                "the working directory holds no such finished campaign"
-                if name
-                else "no finished campaign is here",
-                file=workdir,
-                expected="results/<campaign>/campaign.json",
-                found=", ".join(found) or "none",
+                f"there is no finished campaign '{name}' here", file=workdir, found=", ".join(found)
             )
-        return cls(chosen, workdir)
+        return cls(name or found[0], workdir)

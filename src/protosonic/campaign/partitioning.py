@@ -46,10 +46,10 @@ def make_partitions(
     """Cut all events into partitions.
 
     A partition holds consecutive events of one file, so it depends on nothing but that file and the configuration:
-    adding, removing or reordering other files changes no partition. An event never spans partitions.
+    adding, removing or reordering files with other events changes no partition. An event never spans partitions.
 
     An event (run, subrun, event) that is given twice is planned once, from the place that comes first by path and
-    position; each later place is refused with both places named.
+    position among those that can be used; each later one is refused with both places named.
 
     Parameters
     ----------
@@ -77,20 +77,22 @@ def make_partitions(
         for event in file.events:
             place = f"{file.path} entry {event.entry}"
             reason = event.reason or _refusal(event, settings)
-            if event.id in first_place:
+            if reason is None and event.id in first_place:
                 reason = DataError(
                     f"{event.id} is given twice: in {first_place[event.id]} and in {place}",
                     code="duplicate-event",
                 ).reason
-            first_place.setdefault(event.id, place)
             if reason is None:
+                first_place[event.id] = place
                 accepted.append(event)
             else:
                 refused.append(_refused(file, event, planes, reason))
         partitions += _cut(file, accepted, settings)
     plan = Plan(
         catalog=tuple(sorted(catalog)),
-        partitions=tuple(PlannedPartition(id=p.id, hits=p.hits, mem_mb=p.mem_mb) for p in partitions),
+        partitions=tuple(
+            PlannedPartition(id=p.id, path=p.path, hits=p.hits, mem_mb=p.mem_mb) for p in partitions
+        ),
         refused=tuple(refused),
         refused_files=tuple(refused_files),
     )

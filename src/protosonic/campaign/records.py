@@ -111,6 +111,7 @@ class FileRecord(_Record):
 class CatalogBlock(_VersionedRecord):
     """The records of a block of input files, sorted by path."""
 
+    package_version: str = Field(description="The protosonic that read the files.")
     files: tuple[FileRecord, ...]
 
 
@@ -152,6 +153,7 @@ class PlannedPartition(_Record):
     """What the workflow has to know of a partition before it runs."""
 
     id: str
+    path: str
     hits: int
     mem_mb: int
 

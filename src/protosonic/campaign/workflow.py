@@ -77,10 +77,9 @@ class CampaignWorkflow:
         return [file.path for file in self.blocks[block] if Path(file.path).exists()]
 
     def block_digest(self, block: str) -> str:
-        """Digest of what the record of a block depends on besides the files: which they are and how to read them."""
-        return sha256_of_json(
-            [[file.path, file.spec.model_dump(mode="json")] for file in self.blocks[block]]
-        )[:16]
+        """Digest of what the record of a block depends on besides the files: which they are and what reads them."""
+        files = [[file.path, file.spec.model_dump(mode="json")] for file in self.blocks[block]]
+        return f"{__version__}-{sha256_of_json(files)[:16]}"
 
     def digest(self, *keys: str) -> str:
         """Digest of configuration keys and the package version; changes exactly when a stage must run again."""

@@ -35,16 +35,18 @@ def load_settings(path: Path) -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read the configuration: {reason}", file=path) from error
+    lines: dict[Location, int] = {}
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        repeated = list(_walk(root, (), lines)) if root is not None else []
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    # Values such as the date 2024-13-45 fail with a ValueError, an anchor inside itself with a RecursionError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"not valid YAML: {error}", file=path) from error
-    lines: dict[Location, int] = {}
-    repeated = list(_walk(root, (), lines)) if root is not None else []
     if repeated:
-        where, line = repeated[0]
-        raise ConfigError("this key is given twice", file=path, where=f"line {line}: {format_key(where)}")
+        raise _problems(
+            [f"line {line}: {format_key(where)}: this key is given twice" for where, line in repeated], path
+        )
     return check_settings(content, file=path, lines=lines)
 
 
@@ -70,14 +72,13 @@ def check_settings(
             "the configuration is not a mapping of sections",
             file=file,
             expected="campaign:, inputs:, …",
-            found=content,
+            found=_short(content),
         )
     try:
         return Settings.model_validate(content)
     except ValidationError as error:
-        problems = [_describe(problem, lines or {}) for problem in error.errors()]
-    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the configuration"
-    raise ConfigError("\n  ".join([count, *problems]), file=file)
+        problems = [_describe(problem, lines or {}) for problem in _without_echoes(error.errors())]
+    raise _problems(problems, file)
 
 
 def known_keys() -> list[str]:
@@ -118,12 +119,23 @@ def _walk(node: yaml.Node, location: Location, lines: dict[Location, int]) -> It
             line = key.start_mark.line + 1
             if inner in lines:
                 yield inner, line
+                continue
             lines[inner] = line
             yield from _walk(value, inner, lines)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             lines[*location, index] = value.start_mark.line + 1
             yield from _walk(value, (*location, index), lines)
+
+
+def _problems(problems: list[str], file: Path | str | None) -> ConfigError:
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the configuration"
+    return ConfigError("\n  ".join([count, *problems]), file=file)
+
+
+def _without_echoes(problems: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out that a list is empty where it only became so because its items are wrong."""
+    return [problem for problem in problems if problem["type"] != "too_short" or not problem["input"]]
 
 
 def _allowed_keys(location: Location) -> list[str]:
@@ -135,25 +147,29 @@ def _allowed_keys(location: Location) -> list[str]:
     return list(model.model_fields) if model else []
 
 
-def _nearest(key: str, allowed: list[str]) -> str | None:
-    """Find the key that was probably meant: one of the same section, or the same name in another section."""
+def _nearest(key: str, allowed: list[str]) -> list[str]:
+    """Find the keys that were probably meant: of that name in other sections, or alike in this one, or elsewhere."""
+    by_name: dict[str, list[str]] = {}
+    for known in known_keys():
+        by_name.setdefault(known.rpartition(".")[2], []).append(known)
+    if key in by_name:
+        return by_name[key]
     close = difflib.get_close_matches(key, allowed, n=1, cutoff=0.6)
-    if close:
-        return close[0]
-    by_name = {known.rpartition(".")[2]: known for known in known_keys()}
     elsewhere = difflib.get_close_matches(key, by_name, n=1, cutoff=0.75)
-    return by_name[elsewhere[0]] if elsewhere else None
+    return close or [known for name in elsewhere for known in by_name[name]]
 
 
 def _describe(problem: ErrorDetails, lines: Mapping[Location, int]) -> str:
+    kind, found = problem["type"], problem["input"]
     location = tuple(problem["loc"])
+    if kind == "invalid_key":
+        location = (*location[:-1], str(location[-1]))
     line = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), None)
     place = f"line {line}: {format_key(location)}" if line else format_key(location)
-    kind, found = problem["type"], problem["input"]
     if kind == "extra_forbidden":
         allowed = _allowed_keys(location[:-1])
         meant = _nearest(str(location[-1]), allowed)
-        advice = f"did you mean '{meant}'? " if meant else ""
+        advice = f"did you mean {' or '.join(map(repr, meant))}? " if meant else ""
         return f"{place}: unknown key; {advice}Known here: {', '.join(allowed)}"
     if kind == "missing":
         return f"{place}: this key is missing and has no default"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -71,7 +72,7 @@ class Input(_Section):
         description="Stored charge times this = recob::Wire units. Needed for Wire-Cell inputs, which carry no unit: "
         "1e-3 for ProtoDUNE electrons, 5e-3 for some simulation; elsewhere the default is 1.",
     )
-    run: int = Field(0, ge=0, description="Run number where the format has none.")
+    run: int = Field(0, ge=0, le=2**32 - 1, description="Run number where the format has none.")
     tag: str = Field(
         "gauss",
         min_length=1,
@@ -169,9 +170,9 @@ class Endpoint(_Section):
     @field_validator("url")
     @classmethod
     def _grpc_url(cls, url: str) -> str:
-        scheme, separator, address = url.partition("://")
-        host, colon, port = address.rpartition(":")
-        if not separator or scheme not in {"grpc", "grpcs"} or not (host and colon and port.isdigit()):
+        # A user or password would end up in the provenance, so there is no place for them.
+        parts = re.fullmatch(r"grpcs?://(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})", url, re.ASCII)
+        if parts is None or not 0 < int(parts[1]) < 2**16:
             msg = f"'{url}' is not of the form grpc://HOST:PORT or grpcs://HOST:PORT"
             raise ValueError(msg)
         return url

@@ -27,9 +27,9 @@ _HEADER = """\
 _WIDTH = 118
 
 
-def settings_yaml(settings: Settings | None = None) -> str:
-    """Render settings as a YAML file in which every key has its description as a comment."""
-    return _HEADER + "".join(_section(settings or demo_settings(), indent=0))
+def settings_yaml() -> str:
+    """Render the demonstration settings as a YAML file in which every key has its description as a comment."""
+    return _HEADER + "".join(_section(demo_settings(), indent=0))
 
 
 def schema_json() -> str:

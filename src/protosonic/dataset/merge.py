@@ -79,9 +79,9 @@ def merge_scores(
 
     def tables() -> Iterator[pa.Table]:
         for event in sorted(events):
-            if event.hits == 0:
+            place = index.get(event.key)
+            if place is None:  # it has no hits, else it would be missing
                 continue
-            place = index[event.key]
             table = read_row_group(event.scores, place.row_group).slice(place.start, place.stop - place.start)
             check_rows(table, event.key, event.hits, event.scores)
             yield table
@@ -103,7 +103,7 @@ def check_rows(table: pa.Table, key: EventKey, hits: int, file: Path) -> None:
             "an event has another number of hits", file=file, where=where, expected=hits, found=len(table)
         )
     if np.any(np.diff(table["hit"].to_numpy()) <= 0):
-        raise VerificationError("a hit of an event is given twice", file=file, where=where)
+        raise VerificationError("a hit of an event is given twice or out of order", file=file, where=where)
     for name in ("track", "em", "none", "michel"):
         if not np.isfinite(table[name].to_numpy()).all():
             raise VerificationError(f"a score {name} is not finite", file=file, where=where)
@@ -112,8 +112,10 @@ def check_rows(table: pa.Table, key: EventKey, hits: int, file: Path) -> None:
 def event_runs(columns: Sequence[NDArray[np.int64]]) -> list[tuple[EventKey, int, int]]:
     """Find runs of rows of the same event: its key, first row and row after the last."""
     n = len(columns[0])
+    if n == 0:
+        return []
     changes = np.zeros(n, dtype=bool)
-    changes[:1] = True
+    changes[0] = True
     for column in columns:
         changes[1:] |= np.diff(column) != 0
     starts = np.flatnonzero(changes)

@@ -115,14 +115,18 @@ class ScoresWriter:
     def __enter__(self) -> Self:
         part = self._stack.enter_context(publish(self._path))
         self._writer = self._stack.enter_context(parquet_writer(part, HITS_SCHEMA, self._footer))
+        self._stack.push(self._finish)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write what is left; on the stack, so that nothing is published when this fails."""
         if kind is None:
             self._flush()
-        self._stack.__exit__(kind, error, trace)
 
     def write(self, table: pa.Table) -> None:
         """Append the rows of an event; events come in ascending order."""

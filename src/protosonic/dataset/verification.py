@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
 
+from protosonic.dataset.accounting import totals
 from protosonic.dataset.merge import event_runs
 from protosonic.dataset.schema import ACCOUNTING_SCHEMA, BACKENDS, HITS_SCHEMA, SORT_KEYS, schema_fingerprint
 from protosonic.dataset.scores import footer_of
@@ -16,7 +18,7 @@ from protosonic.errors import DataError
 from protosonic.publish import sha256_of, sha256_of_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["verify_dataset"]
@@ -40,63 +42,92 @@ def verify_dataset(results: Path) -> list[str]:
         Folder with ``campaign.json``, ``accounting.parquet`` and ``hits/``.
     """
     try:
-        campaign = json.loads((results / "campaign.json").read_text(encoding="utf-8"))
-        files, accounting_entry = campaign["dataset"]["files"], campaign["dataset"]["accounting"]
-    except (OSError, ValueError, KeyError) as error:
-        return [f"campaign.json: cannot be read: {error!r}"]
-    problems = list(_check_files(results, campaign, [*files, accounting_entry]))
+        content = json.loads((results / "campaign.json").read_text(encoding="utf-8"))
+        campaign = _Campaign.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        return [f"campaign.json: cannot be read: {where}: {first['msg'].lower()}"]
+    except (OSError, ValueError) as error:
+        return [f"campaign.json: cannot be read: {error}"]
+    problems = list(_check_files(results, campaign))
     if problems:
         return problems
-    accounting = pq.read_table(results / accounting_entry["file"])
+    accounting = pq.read_table(results / campaign.dataset.accounting.file)
     problems += _check_accounting(accounting, campaign)
-    problems += _check_hits(results, files, accounting)
+    problems += _check_totals(accounting, campaign)
+    problems += _check_hits(results, campaign.dataset.files, accounting)
     return problems
 
 
-def _check_files(results: Path, campaign: dict[str, Any], entries: list[dict[str, Any]]) -> Iterator[str]:
-    named = {entry["file"] for entry in entries}
-    for path in sorted(results.glob("hits/**/*.parquet")):
+class _File(BaseModel):
+    file: str
+    sha256: str
+    rows: int | None = None
+
+
+class _Dataset(BaseModel):
+    files: tuple[_File, ...]
+    accounting: _File
+
+
+class _Acceptance(BaseModel):
+    max_quarantined_fraction: float
+    accepted: bool
+
+
+class _Campaign(BaseModel):
+    """What has to be known of ``campaign.json``."""
+
+    provenance: dict[str, Any]
+    totals: dict[str, Any]
+    acceptance: _Acceptance
+    dataset: _Dataset
+
+
+def _check_files(results: Path, campaign: _Campaign) -> Iterator[str]:
+    entries = [*campaign.dataset.files, campaign.dataset.accounting]
+    named = {entry.file for entry in entries}
+    for path in sorted(results.glob("hits/**/*")):
         name = path.relative_to(results).as_posix()
-        if name not in named:
+        # Readers of Parquet datasets pass over hidden files, such as Snakemake's time stamp of the folder.
+        if name not in named and not path.is_dir() and not path.name.startswith("."):
             yield f"{name}: campaign.json does not name this file"
-    digest = sha256_of_json(campaign["provenance"])
+    digest = sha256_of_json(campaign.provenance)
     for entry in entries:
-        path = results / entry["file"]
+        path = results / entry.file
         if not path.is_file():
-            yield f"{entry['file']}: missing"
-        elif sha256_of(path) != entry["sha256"]:
-            yield f"{entry['file']}: its bytes are not those that were published (SHA-256 differs)"
+            yield f"{entry.file}: missing"
+        elif sha256_of(path) != entry.sha256:
+            yield f"{entry.file}: its bytes are not those that were published (SHA-256 differs)"
         else:
-            yield from _check_head(path, entry, digest)
+            schema = ACCOUNTING_SCHEMA if entry is campaign.dataset.accounting else HITS_SCHEMA
+            yield from _check_head(path, entry, schema, digest)
 
 
-def _check_head(path: Path, entry: dict[str, Any], digest: str) -> Iterator[str]:
-    schema = HITS_SCHEMA if "rows" in entry else ACCOUNTING_SCHEMA
+def _check_head(path: Path, entry: _File, schema: pa.Schema, digest: str) -> Iterator[str]:
     try:
         footer = footer_of(path)
         with pq.ParquetFile(path) as file:
             if schema_fingerprint(file.schema_arrow) != schema_fingerprint(schema):
-                yield f"{entry['file']}: the columns are not those of the dataset"
-            if entry.get("rows", file.metadata.num_rows) != file.metadata.num_rows:
-                yield f"{entry['file']}: {file.metadata.num_rows} rows, but campaign.json says {entry['rows']}"
+                yield f"{entry.file}: the columns are not those of the dataset"
+            if entry.rows not in {None, file.metadata.num_rows}:
+                yield f"{entry.file}: {file.metadata.num_rows} rows, but campaign.json says {entry.rows}"
     except (DataError, OSError, pa.ArrowException) as error:
-        yield f"{entry['file']}: cannot be read: {error}"
+        yield f"{entry.file}: cannot be read: {error}"
         return
     if footer.get("provenance_sha256") != digest:
-        yield f"{entry['file']}: its provenance is not that of campaign.json"
+        yield f"{entry.file}: its provenance is not that of campaign.json"
 
 
-def _check_accounting(accounting: pa.Table, campaign: dict[str, Any]) -> Iterator[str]:
-    rows = accounting.to_pylist()
+def _check_accounting(accounting: pa.Table, campaign: _Campaign) -> Iterator[str]:
     seen: dict[EventKey, str] = {}
-    counts = {"done": 0, "quarantined": 0}
-    known_files = {entry["file_id"] for entry in campaign["provenance"]["inputs"]}
-    for row in rows:
-        where = f"accounting: {row['file']} entry {row['entry']}"
-        if row["state"] not in counts:
+    known_files = {entry["file_id"] for entry in campaign.provenance["inputs"]}
+    for row in accounting.to_pylist():
+        where = f"accounting: {row['file']}" + ("" if row["entry"] is None else f" entry {row['entry']}")
+        if row["state"] not in {"done", "quarantined"}:
             yield f"{where}: unknown state '{row['state']}'"
             continue
-        counts[row["state"]] += 1
         if row["file_id"] not in known_files:
             yield f"{where}: file_id {row['file_id']} is not an input of the campaign"
         backends = sum(row[f"hits_{name}"] for name in BACKENDS)
@@ -110,15 +141,19 @@ def _check_accounting(accounting: pa.Table, campaign: dict[str, Any]) -> Iterato
             if key in seen:
                 yield f"{where}: run {key[0]} subrun {key[1]} event {key[2]} is done twice (also {seen[key]})"
             seen[key] = where
-    totals = campaign["totals"]
-    if (
-        counts["done"] + counts["quarantined"] != totals["events_planned"]
-        or counts["done"] != totals["events_done"]
-    ):
-        yield f"accounting: {counts} events, but campaign.json says {totals}"
 
 
-def _check_hits(results: Path, files: list[dict[str, Any]], accounting: pa.Table) -> Iterator[str]:
+def _check_totals(accounting: pa.Table, campaign: _Campaign) -> Iterator[str]:
+    summary = totals(accounting)
+    for name, value in summary.items():
+        if campaign.totals.get(name) != value:
+            yield f"campaign.json: totals.{name} is {campaign.totals.get(name)}, but the accounting says {value}"
+    accepted = summary["quarantined_fraction"] <= campaign.acceptance.max_quarantined_fraction
+    if campaign.acceptance.accepted != accepted:
+        yield f"campaign.json: acceptance.accepted is {campaign.acceptance.accepted}, but should be {accepted}"
+
+
+def _check_hits(results: Path, files: Sequence[_File], accounting: pa.Table) -> Iterator[str]:
     expected = {
         (row["run"], row["subrun"], row["event"]): row
         for row in accounting.to_pylist()
@@ -127,10 +162,10 @@ def _check_hits(results: Path, files: list[dict[str, Any]], accounting: pa.Table
     found: dict[EventKey, dict[str, int]] = {}
     last: tuple[int, ...] | None = None
     for entry in files:
-        with pq.ParquetFile(results / entry["file"]) as file:
+        with pq.ParquetFile(results / entry.file) as file:
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group)
-                where = f"{entry['file']} row group {group}"
+                where = f"{entry.file} row group {group}"
                 yield from _check_order(table, last, where)
                 if len(table):
                     last = tuple(table[name][-1].as_py() for name in SORT_KEYS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import tarfile
-from typing import TYPE_CHECKING
+import zlib
+from typing import IO, TYPE_CHECKING
 
 from protosonic.errors import DataError, classify_os_error
 
@@ -50,15 +52,15 @@ def identify(path: Path) -> str:
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(1024)
+            is_hdf5 = _has_hdf5_signature(file, size)
     except OSError as error:
         raise unreadable(path, error) from error
     if size == 0:
         raise DataError("the file is empty", code="empty-file", file=path, hint="Transfer it again")
+    if is_hdf5:
+        return _identify_hdf5(path)
     if head.startswith(b"root"):
         raise _root_refusal(path, size)
-    # A user block may stand before the HDF5 signature, at 512, 1024, … bytes.
-    if head.startswith(_HDF5_MAGIC) or head[512:].startswith(_HDF5_MAGIC):
-        return _identify_hdf5(path)
     for magic, what in _OTHER_MAGICS.items():
         if head.startswith(magic):
             raise _refusal(path, what)
@@ -114,6 +116,17 @@ def unreadable(path: Path, error: OSError) -> Exception:
     return classify_os_error(error) or DataError(str(error), code="unreadable", file=path)
 
 
+def _has_hdf5_signature(file: IO[bytes], size: int) -> bool:
+    """Look for the signature at its places: the start, or 512, 1024, 2048, … bytes where a user block precedes it."""
+    place = 0
+    while place < size:
+        file.seek(place)
+        if file.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC:
+            return True
+        place = max(2 * place, 512)
+    return False
+
+
 def _refusal(path: Path, what: str, advice: str = _ROUTES) -> DataError:
     return DataError(
         f"this is {what}, which cannot be read", code="unsupported-format", file=path, hint=advice
@@ -151,7 +164,7 @@ def _identify_archive(path: Path) -> str:
             ) from error
         what = "a compressed file that is not a tar archive" if compressed else "a file of an unknown format"
         raise _refusal(path, what) from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         if isinstance(error, OSError) and (classified := classify_os_error(error)):
             raise classified from error
         raise DataError(
@@ -161,28 +174,24 @@ def _identify_archive(path: Path) -> str:
 
 
 def _identify_hdf5(path: Path) -> str:
-    from protosonic.events.hdf5 import corrupt_data, open_hdf5
+    from protosonic.events.hdf5 import damage_as_data_error, names, open_hdf5, text_attribute
     from protosonic.events.native import FORMAT_NAME
     from protosonic.events.numl import looks_like_numl
     from protosonic.events.wirecell_hdf5 import looks_like_frames
 
-    with open_hdf5(path) as file:
-        try:
-            if file.attrs.get("format") == FORMAT_NAME:
-                return "native"
-            if looks_like_numl(file):
-                return "numl"
-            if looks_like_frames(file):
-                return "wirecell-hdf5"
-            what, advice = _describe_hdf5(file)
-        except (OSError, RuntimeError, KeyError) as error:
-            raise corrupt_data(error, path) from error
+    with open_hdf5(path) as file, damage_as_data_error(path):
+        if text_attribute(file, "format") == FORMAT_NAME:
+            return "native"
+        if looks_like_numl(file, path):
+            return "numl"
+        if looks_like_frames(file, path):
+            return "wirecell-hdf5"
+        what, advice = _describe_hdf5(file, names(file, path))
     raise _refusal(path, what, advice)
 
 
-def _describe_hdf5(file: h5py.File) -> tuple[str, str]:
+def _describe_hdf5(file: h5py.File, members: list[str]) -> tuple[str, str]:
     """Say what an HDF5 file of another kind is, and what to do instead."""
-    members = list(file)
     if "filelayout_params" in file.attrs or any(
         name.startswith(("TriggerRecord", "TimeSlice")) for name in members
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -12,14 +13,27 @@ import numpy as np
 from protosonic.errors import DataError, classify_os_error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["corrupt_data", "get_dataset", "names", "open_hdf5", "read_all", "read_slice"]
+__all__ = [
+    "corrupt_data",
+    "damage_as_data_error",
+    "get_dataset",
+    "get_group",
+    "get_member",
+    "names",
+    "open_hdf5",
+    "read_all",
+    "read_slice",
+    "text_attribute",
+]
 
 MAX_CHUNK_BYTES = 256 * 2**20
 """A chunk is decompressed as a whole, so its size bounds the memory that a hostile file can take."""
+ALL_ROWS = slice(None)
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -30,10 +44,8 @@ def open_hdf5(path: Path) -> h5py.File:
     DataError
         Code ``truncated`` or ``corrupt``.
     """
-    try:
+    with damage_as_data_error(path):
         return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise corrupt_data(error, path) from error
 
 
 def corrupt_data(error: Exception, path: Path, where: str | None = None) -> Exception:
@@ -60,12 +72,79 @@ def corrupt_data(error: Exception, path: Path, where: str | None = None) -> Exce
     )
 
 
-def names(group: h5py.Group, path: Path) -> list[str]:
-    """List the members of a group."""
+@contextmanager
+def damage_as_data_error(path: Path, where: str | None = None) -> Iterator[None]:
+    """Turn what h5py raises for damaged metadata and data, a wide choice of errors, into a :class:`DataError`."""
     try:
-        return list(group)
-    except (OSError, RuntimeError) as error:
-        raise corrupt_data(error, path, group.name) from error
+        yield
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
+        raise corrupt_data(error, path, where) from error
+
+
+def names(group: h5py.Group, path: Path) -> list[str]:
+    """List the members of a group; bytes of a name that are not UTF-8 are replaced."""
+    with damage_as_data_error(path, group.name):
+        return [name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in group]
+
+
+def text_attribute(group: h5py.Group, name: str) -> str | None:
+    """Give a text attribute, of fixed or variable length; ``None`` where there is no such text."""
+    value = group.attrs.get(name)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else None
+
+
+def get_member(group: h5py.Group, name: str, path: Path) -> Any:
+    """Return the group or dataset of that name, ``None`` where there is none.
+
+    Raises
+    ------
+    DataError
+        Code ``hostile``: it lies in another file. Code ``corrupt``: it cannot be opened.
+    """
+    where = _path_in_file(group, name)
+    with damage_as_data_error(path, where):
+        links = group.id.links
+        kind = links.get_info(name.encode()).type if links.exists(name.encode()) else None
+        item = group.get(name) if kind in {h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT} else None
+        # A soft link can lead over an external one.
+        is_elsewhere = kind == h5py.h5l.TYPE_EXTERNAL or (
+            item is not None and item.file.filename != group.file.filename
+        )
+    if is_elsewhere:
+        raise DataError("this is a link to another file", code="hostile", file=path, where=where)
+    return item
+
+
+def _path_in_file(group: h5py.Group, name: str) -> str:
+    return f"{group.name.rstrip('/')}/{name}"
+
+
+def get_group(group: h5py.Group, name: str, path: Path) -> h5py.Group:
+    """Return a group that lies in the file itself.
+
+    Raises
+    ------
+    DataError
+        Code ``corrupt`` (missing, with the nearest names) or ``hostile``.
+    """
+    item = get_member(group, name, path)
+    if not isinstance(item, h5py.Group):
+        raise _missing(group, name, path, "group")
+    return item
+
+
+def _missing(group: h5py.Group, name: str, path: Path, what: str) -> DataError:
+    there = names(group, path)
+    near = difflib.get_close_matches(name, there, n=3) or there[:10]
+    return DataError(
+        f"there is no such {what}",
+        code="corrupt",
+        file=path,
+        where=_path_in_file(group, name),
+        found=f"nearest: {', '.join(near) or 'nothing'}",
+    )
 
 
 def get_dataset(
@@ -90,23 +169,16 @@ def get_dataset(
         Code ``corrupt`` (missing, with the nearest names; wrong type or shape) or ``hostile`` (stored outside of the
         file, or in chunks of absurd size).
     """
-    where = f"{group.name.rstrip('/')}/{name}"
-    try:
-        link = group.get(name, getlink=True)
-        item: Any = group.get(name) if isinstance(link, h5py.HardLink | h5py.SoftLink) else None
-    except (OSError, RuntimeError, KeyError) as error:
-        raise corrupt_data(error, path, where) from error
-    if isinstance(link, h5py.ExternalLink):
-        raise DataError("the dataset is a link to another file", code="hostile", file=path, where=where)
+    item = get_member(group, name, path)
     if not isinstance(item, h5py.Dataset):
-        near = difflib.get_close_matches(name, names(group, path), n=3) or names(group, path)[:10]
-        raise DataError(
-            "there is no such dataset",
-            code="corrupt",
-            file=path,
-            where=where,
-            found=f"nearest: {', '.join(near)}",
-        )
+        raise _missing(group, name, path, "dataset")
+    where = _path_in_file(group, name)
+    with damage_as_data_error(path, where):
+        _check_dataset(item, ndim, kinds, path, where)
+    return item
+
+
+def _check_dataset(item: h5py.Dataset, ndim: int | None, kinds: str, path: Path, where: str) -> None:
     if item.external or item.is_virtual:
         raise DataError("the dataset is stored in another file", code="hostile", file=path, where=where)
     if item.dtype.kind not in kinds or item.dtype.hasobject:
@@ -118,14 +190,14 @@ def get_dataset(
             expected=f"NumPy kind {' or '.join(kinds)}",
             found=item.dtype,
         )
-    if ndim is not None and item.ndim != ndim:
+    if item.shape is None or (ndim is not None and item.ndim != ndim):
         raise DataError(
             "the dataset has the wrong shape",
             code="corrupt",
             file=path,
             where=where,
-            expected=f"{ndim} dimensions",
-            found=item.shape,
+            expected="data" if ndim is None else f"{ndim} dimensions",
+            found=item.shape or "none",
         )
     chunk_bytes = int(np.prod(item.chunks or (1,), dtype=np.int64)) * item.dtype.itemsize
     if chunk_bytes > MAX_CHUNK_BYTES:
@@ -137,7 +209,6 @@ def get_dataset(
             expected=f"at most {MAX_CHUNK_BYTES} bytes",
             found=f"{chunk_bytes} bytes",
         )
-    return item
 
 
 def read_slice(dataset: h5py.Dataset, selection: Any, path: Path) -> NDArray[Any]:
@@ -148,14 +219,23 @@ def read_slice(dataset: h5py.Dataset, selection: Any, path: Path) -> NDArray[Any
     DataError
         Code ``corrupt``: a block of the file is damaged (checksum, decompression) or its filter is unknown.
     """
-    try:
+    with damage_as_data_error(path, dataset.name):
         return np.asarray(dataset[selection])
-    except (OSError, RuntimeError, ValueError) as error:
-        raise corrupt_data(error, path, dataset.name) from error
 
 
-def read_all(group: h5py.Group, name: str, path: Path, *, max_size: int, kinds: str = "iuf") -> NDArray[Any]:
+def read_all(
+    group: h5py.Group, name: str, path: Path, *, max_size: int, kinds: str = "iuf", rows: slice = ALL_ROWS
+) -> NDArray[Any]:
     """Read a one-dimensional dataset of at most `max_size` elements; shape (N, 1) counts as one dimension.
+
+    Parameters
+    ----------
+    group, name, path, kinds
+        As in :func:`get_dataset`.
+    max_size
+        Number of elements that the whole dataset may have.
+    rows
+        Which rows to read.
 
     Raises
     ------
@@ -163,19 +243,7 @@ def read_all(group: h5py.Group, name: str, path: Path, *, max_size: int, kinds: 
         As :func:`get_dataset` and :func:`read_slice`; code ``hostile`` when it is larger.
     """
     dataset = get_dataset(group, name, path, kinds=kinds)
-    if dataset.size > max_size:
-        raise DataError(
-            "the dataset is larger than anything of its kind",
-            code="hostile",
-            file=path,
-            where=dataset.name,
-            expected=f"at most {max_size} elements",
-            found=f"{dataset.size}",
-        )
-    values = read_slice(dataset, (), path)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1:
+    if dataset.shape[1:] not in {(), (1,)} or not dataset.shape:
         raise DataError(
             "the dataset has the wrong shape",
             code="corrupt",
@@ -184,4 +252,13 @@ def read_all(group: h5py.Group, name: str, path: Path, *, max_size: int, kinds: 
             expected="one column",
             found=dataset.shape,
         )
-    return values
+    if dataset.size > max_size:
+        raise DataError(
+            "the dataset is larger than anything of its kind",
+            code="hostile",
+            file=path,
+            where=dataset.name,
+            expected=f"at most {max_size} elements",
+            found=dataset.size,
+        )
+    return read_slice(dataset, rows, path).reshape(-1)

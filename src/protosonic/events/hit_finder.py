@@ -57,6 +57,9 @@ def find_hits(
         good = ~np.isin(channel, bad_channels)
         channel, position, rms, amplitude = channel[good], position[good], rms[good], amplitude[good]
     places = detector.channel_places
+    with np.errstate(over="ignore"):  # charge at the limit of single precision: Hits.check refuses it
+        amplitude_single = amplitude.astype(np.float32)
+        integral = (amplitude * rms * np.sqrt(2 * np.pi)).astype(np.float32)
     return Hits(
         channel=channel,
         cryostat=np.full(len(channel), CRYOSTAT, np.int16),
@@ -65,8 +68,8 @@ def find_hits(
         wire=places.wire[channel],
         peak_time=position.astype(np.float32),
         rms=rms.astype(np.float32),
-        peak_amplitude=amplitude.astype(np.float32),
-        integral=(amplitude * rms * np.sqrt(2 * np.pi)).astype(np.float32),
+        peak_amplitude=amplitude_single,
+        integral=integral,
         in_wire_space=places.in_wire_space[channel],
     )
 
@@ -148,7 +151,7 @@ def _samples_above_half(
     values: NDArray[np.float32], pulse: NDArray[np.intp], peak: NDArray[np.intp]
 ) -> NDArray[np.intp]:
     """Find the samples of each pulse that are connected to its maximum and above half of it."""
-    above = (pulse >= 0) & (values >= 0.5 * values[peak][np.maximum(pulse, 0)])
+    above = (pulse >= 0) & (values > 0) & (values >= 0.5 * values[peak][np.maximum(pulse, 0)])
     changes = np.ones(len(values), dtype=bool)
     changes[1:] = (np.diff(above.astype(np.int8)) != 0) | (np.diff(pulse) != 0)
     group = np.cumsum(changes)
@@ -200,6 +203,8 @@ def _fit_gaussians(
         & (fitted[2] <= 2)
     )
     good = np.flatnonzero(solvable)[sane]
-    position[good], sigma[good] = fitted[0][sane], fitted[1][sane]
+    # A pulse that its region cuts near the maximum stays in the region, as the bounds of GausHitFinder's fit keep it.
+    position[good] = np.clip(fitted[0][sane], low[good], high[good])
+    sigma[good] = fitted[1][sane]
     amplitude[good] = fitted[2][sane] * height[good]
     return position + tick, sigma, amplitude

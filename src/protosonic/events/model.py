@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HIT_FIELDS",
+    "MAX_SAMPLES",
     "Event",
     "EventId",
     "HitTruth",
@@ -27,6 +28,10 @@ __all__ = [
     "Waveforms",
     "no_waveforms",
 ]
+
+
+MAX_SAMPLES = 2**26
+"""No event has more samples that are not zero (ProtoDUNE: about 2 million); more is taken for a decompression bomb."""
 
 
 def no_waveforms() -> DataError:
@@ -262,6 +267,7 @@ class WaveformBuilder:
         self._ticks: list[NDArray[np.int32]] = []
         self._values: list[NDArray[np.float32]] = []
         self._n_rows = 0
+        self._n_samples = 0
 
     def add_rows(self, channels: NDArray[np.int32]) -> int:
         """Announce rows by their channels; returns the number to add to their row numbers in :meth:`add_block`."""
@@ -278,10 +284,21 @@ class WaveformBuilder:
     def add_samples(
         self, values: NDArray[np.floating | np.integer], rows: NDArray[np.integer], ticks: NDArray[np.integer]
     ) -> None:
-        """Add single samples by row and tick."""
+        """Add single samples by row and tick.
+
+        Raises
+        ------
+        DataError
+            Code ``hostile``: there are more than :data:`MAX_SAMPLES`.
+        """
+        self._n_samples += len(values)
+        _limit_samples(self._n_samples)
         self._rows.append(rows.astype(np.int64, copy=False))
         self._ticks.append(ticks.astype(np.int32, copy=False))
-        self._values.append(values.astype(np.float32, copy=False))
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # what is too large becomes infinite and is found later
+            self._values.append(values.astype(np.float32, copy=False))
 
     def build(self, n_samples: int, charge_scale: float = 1.0, ticks_per_bin: int = 1) -> Waveforms:
         """Sort, scale and gather.
@@ -298,8 +315,10 @@ class WaveformBuilder:
         Raises
         ------
         DataError
-            Code ``corrupt`` when a channel was announced twice.
+            Code ``corrupt`` when a channel was announced twice, ``hostile`` when there are more than
+            :data:`MAX_SAMPLES` ticks.
         """
+        _limit_samples(self._n_samples * ticks_per_bin)
         channels = np.concatenate(self._channels) if self._channels else np.empty(0, np.int32)
         by_channel = np.argsort(channels, kind="stable")
         repeated = np.flatnonzero(np.diff(channels[by_channel]) == 0)
@@ -312,12 +331,23 @@ class WaveformBuilder:
         values = np.concatenate(self._values) if self._values else np.empty(0, np.float32)
         order = np.lexsort((ticks, rows))
         rows, ticks = rows[order], ticks[order]
-        values = values[order] * np.float32(charge_scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = values[order] * np.float32(charge_scale)
         if ticks_per_bin > 1:
             rows, values = np.repeat(rows, ticks_per_bin), np.repeat(values, ticks_per_bin)
             ticks = (ticks[:, None] * ticks_per_bin + np.arange(ticks_per_bin)).ravel()
         lengths = np.full(len(channels), n_samples, dtype=np.int32)
         return Waveforms.from_samples(channels[by_channel], lengths, rows, ticks, values)
+
+
+def _limit_samples(n_samples: int) -> None:
+    if n_samples > MAX_SAMPLES:
+        raise DataError(
+            "the event has more samples that are not zero than any detector makes",
+            code="hostile",
+            expected=f"at most {MAX_SAMPLES}",
+            found=n_samples,
+        )
 
 
 @dataclass(frozen=True)

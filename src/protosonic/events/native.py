@@ -1,7 +1,8 @@
 """The native format: documented, versioned HDF5 for events with sparse waveforms, hits and truth.
 
 docs/formats.md describes it for those who write it from other programs. All tables are flat columns; an offset column
-cuts them into events. Every dataset carries a Fletcher-32 checksum, so that a damaged block is always noticed.
+cuts them into events. Every dataset carries a Fletcher-32 checksum and the file is laid out as HDF5 1.10 does, whose
+metadata have checksums too, so that damage is always noticed.
 """
 
 from __future__ import annotations
@@ -10,22 +11,48 @@ from contextlib import ExitStack
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import h5py
 import numpy as np
 
 from protosonic import __version__
 from protosonic.detectors import detector_names, load_detector
-from protosonic.errors import DataError
-from protosonic.events.hdf5 import get_dataset, open_hdf5, read_all, read_slice
-from protosonic.events.model import HIT_FIELDS, Event, EventId, Hits, HitTruth, Waveforms, no_waveforms
-from protosonic.events.reader import MAX_TICKS, BadEvent, EventFile, EventSummary
-from protosonic.publish import publish
+from protosonic.errors import DataError, ProtosonicError
+from protosonic.events.hdf5 import (
+    damage_as_data_error,
+    get_dataset,
+    get_group,
+    names,
+    open_hdf5,
+    read_all,
+    read_slice,
+    text_attribute,
+)
+from protosonic.events.model import (
+    HIT_FIELDS,
+    MAX_SAMPLES,
+    Event,
+    EventId,
+    Hits,
+    HitTruth,
+    Waveforms,
+    no_waveforms,
+)
+from protosonic.events.reader import (
+    MAX_TICKS,
+    BadEvent,
+    EventFile,
+    EventSummary,
+    as_integers,
+    count_by_plane,
+    wanted_entries,
+)
+from protosonic.hdf5_output import publish_hdf5
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
+    import h5py
     from numpy.typing import NDArray
 
     from protosonic.detectors.geometry import Detector
@@ -74,20 +101,26 @@ class NativeWriter:
         self._path = path
         self._detector = detector
         self._with_truth = with_truth
-        self._stack = ExitStack()
         self._length: dict[tuple[str, str], int] = {}
 
     def __enter__(self) -> Self:
-        part = self._stack.enter_context(publish(self._path))
-        self._file = self._stack.enter_context(h5py.File(part, "w"))
-        self._file.attrs.update(
-            format=FORMAT_NAME,
-            format_version=FORMAT_VERSION,
-            detector=self._detector.name,
-            charge_unit="recob::Wire",
-            time_unit="tick",
-            creator=f"protosonic {__version__}",
-        )
+        with ExitStack() as stack:
+            # Metadata have checksums from HDF5 1.10 on, but for the heap that holds text of variable length.
+            self._file = stack.enter_context(publish_hdf5(self._path, libver=("v110", "v110")))
+            self._create_tables()
+            self._stack = stack.pop_all()
+        return self
+
+    def _create_tables(self) -> None:
+        self._file.attrs["format_version"] = FORMAT_VERSION
+        for name, text in {
+            "format": FORMAT_NAME,
+            "detector": self._detector.name,
+            "charge_unit": "recob::Wire",
+            "time_unit": "tick",
+            "creator": f"protosonic {__version__}",
+        }.items():
+            self._file.attrs[name] = np.bytes_(text)
         columns = _COLUMNS | ({"truth": _TRUTH} if self._with_truth else {})
         for table, types in columns.items():
             for column, dtype in types.items():
@@ -105,7 +138,6 @@ class NativeWriter:
         for table, column in (*(("events", name) for name in _EVENT_OFFSETS), ("waveforms", "roi_offset")):
             self._append(table, column, np.zeros(1))
         self._append("rois", "value_offset", np.zeros(1))
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -113,7 +145,22 @@ class NativeWriter:
         self._stack.__exit__(kind, error, trace)
 
     def write(self, event: Event) -> None:
-        """Append an event."""
+        """Append an event.
+
+        Raises
+        ------
+        DataError
+            Code ``wrong-detector``: the event is of another detector than the file.
+        """
+        if event.detector.name != self._detector.name:
+            raise DataError(
+                "a native file holds events of one detector",
+                code="wrong-detector",
+                file=self._path,
+                where=str(event.id),
+                expected=self._detector.name,
+                found=event.detector.name,
+            )
         hits, waveforms = event.hits, event.waveforms
         for name, value in zip(_EVENTS, (*event.id, event.n_ticks, waveforms is not None), strict=True):
             self._append("events", name, np.array([value]))
@@ -155,10 +202,11 @@ class NativeFile(EventFile):
         super().__init__(path, options)
         self._file = open_hdf5(path)
         try:
-            self._check_head()
+            with damage_as_data_error(path, "attributes"):
+                self._check_head()
             self._events = {name: self._event_column(name) for name in _COLUMNS["events"]}
             self._check_offsets()
-        except DataError:
+        except ProtosonicError:
             self.close()
             raise
 
@@ -175,7 +223,7 @@ class NativeFile(EventFile):
 
     def read(self, entries: Sequence[int] | None = None) -> Iterator[Event | BadEvent]:
         """Read events; see :meth:`EventFile.read`."""
-        for entry in range(len(self)) if entries is None else sorted(entries):
+        for entry in wanted_entries(entries, len(self)):
             try:
                 event = self._read_event(entry)
                 event.check()
@@ -196,27 +244,22 @@ class NativeFile(EventFile):
     def _summary(self, entry: int, event_id: EventId) -> EventSummary:
         hits = self._part("hit_offset", entry)
         planes = self._read("hits", "plane", hits)
-        if len(planes) and not 0 <= planes.min() <= planes.max() < self.detector.n_planes:
-            raise DataError(
-                "a hit lies in a plane that the detector does not have",
-                code="wrong-detector",
-                found=planes.max(),
-            )
+        hits_by_plane = count_by_plane(planes, self.detector)
         if not self._events["has_waveforms"][entry] and len(planes):
             raise no_waveforms()
         waveforms = self._part("waveform_offset", entry)
-        roi_offset = self._read("waveforms", "roi_offset", slice(waveforms.start, waveforms.stop + 1))
-        ends = self._read("rois", "value_offset", slice(int(roi_offset[0]), int(roi_offset[-1]) + 1))
+        roi_offset = self._read_offsets("waveforms", "roi_offset", waveforms)
+        ends = self._read_offsets("rois", "value_offset", slice(int(roi_offset[0]), int(roi_offset[-1])))
         return EventSummary(
             event_id,
             entry,
-            hits_by_plane=tuple(np.bincount(planes, minlength=self.detector.n_planes).tolist()),
+            hits_by_plane=hits_by_plane,
             n_samples=int(ends[-1] - ends[0]),
         )
 
     def _check_head(self) -> None:
         version = self._file.attrs.get("format_version")
-        if version != FORMAT_VERSION:
+        if np.shape(version) != () or version != FORMAT_VERSION:
             raise DataError(
                 "this version of the native format is not known",
                 code="unsupported-format",
@@ -226,7 +269,7 @@ class NativeFile(EventFile):
                 found=version,
                 hint="Upgrade protosonic",
             )
-        name = str(self._file.attrs.get("detector"))
+        name = text_attribute(self._file, "detector")
         if name not in detector_names():
             raise DataError(
                 "the file names a detector that is not known",
@@ -250,7 +293,9 @@ class NativeFile(EventFile):
             )
 
     def _event_column(self, name: str) -> NDArray[Any]:
-        return read_all(self._file["events"], name, self.path, max_size=MAX_EVENTS)
+        group = get_group(self._file, "events", self.path)
+        column = read_all(group, name, self.path, max_size=MAX_EVENTS, kinds="iu")
+        return as_integers(column, _COLUMNS["events"][name], f"events/{name}")
 
     def _check_offsets(self) -> None:
         n_events = len(self._events["run"])
@@ -278,29 +323,44 @@ class NativeFile(EventFile):
         )
 
     def _dataset(self, table: str, column: str) -> h5py.Dataset:
-        group = self._file.get(table)
-        if not isinstance(group, h5py.Group):
-            raise self._corrupt(table, "a group", "nothing")
-        return get_dataset(group, column, self.path, ndim=1)
+        return get_dataset(get_group(self._file, table, self.path), column, self.path, ndim=1)
 
     def _part(self, offsets: str, entry: int) -> slice:
         return slice(int(self._events[offsets][entry]), int(self._events[offsets][entry + 1]))
 
     def _read(self, table: str, column: str, part: slice) -> NDArray[Any]:
-        dtype = (_COLUMNS | {"truth": _TRUTH})[table][column]
-        values = read_slice(self._dataset(table, column), part, self.path).astype(dtype, copy=False)
-        if len(values) != part.stop - part.start:
-            raise self._corrupt(
-                f"{table}/{column}", f"rows up to {part.stop}", f"{part.start + len(values)} rows"
+        dtype, where = (_COLUMNS | {"truth": _TRUTH})[table][column], f"{table}/{column}"
+        count = part.stop - part.start
+        if count > MAX_SAMPLES + 1:
+            raise DataError(
+                "an event has more rows than any detector makes",
+                code="hostile",
+                file=self.path,
+                where=where,
+                expected=f"at most {MAX_SAMPLES}",
+                found=count,
             )
-        return values
+        values = read_slice(self._dataset(table, column), part, self.path)
+        if len(values) != count:
+            raise self._corrupt(where, f"rows up to {part.stop}", f"{part.start + len(values)} rows")
+        if issubclass(dtype, np.integer):
+            return as_integers(values, dtype, where)
+        with np.errstate(over="ignore"):
+            return values.astype(dtype, copy=False)
+
+    def _read_offsets(self, table: str, column: str, part: slice) -> NDArray[Any]:
+        """Read the offsets that cut a table below into the rows of `part`: one more than there are rows."""
+        offsets = self._read(table, column, slice(part.start, part.stop + 1))
+        if offsets[0] < 0 or np.any(np.diff(offsets) < 0):
+            raise self._corrupt(f"{table}/{column}", "rising offsets", "falling or negative offsets")
+        return offsets
 
     def _read_event(self, entry: int) -> Event:
         hits = self._part("hit_offset", entry)
         columns = {name: self._read("hits", name, hits) for name in _COLUMNS["hits"]}
         columns["in_wire_space"] = columns["in_wire_space"].astype(bool)
         truth = None
-        if "truth" in self._file:
+        if "truth" in names(self._file, self.path):
             truth = HitTruth(self._read("truth", "hit_label", hits))
         return Event(
             id=self.event_id(entry),
@@ -320,13 +380,9 @@ class NativeFile(EventFile):
 
     def _read_waveforms(self, entry: int) -> Waveforms:
         part = self._part("waveform_offset", entry)
-        roi_offset = self._read("waveforms", "roi_offset", slice(part.start, part.stop + 1))
-        if np.any(np.diff(roi_offset) < 0):
-            raise self._corrupt("waveforms/roi_offset", "rising offsets", "falling offsets")
+        roi_offset = self._read_offsets("waveforms", "roi_offset", part)
         regions = slice(int(roi_offset[0]), int(roi_offset[-1]))
-        value_offset = self._read("rois", "value_offset", slice(regions.start, regions.stop + 1))
-        if np.any(np.diff(value_offset) < 0):
-            raise self._corrupt("rois/value_offset", "rising offsets", "falling offsets")
+        value_offset = self._read_offsets("rois", "value_offset", regions)
         waveforms = Waveforms(
             channel=self._read("waveforms", "channel", part),
             n_samples=self._read("waveforms", "n_samples", part),
@@ -337,9 +393,14 @@ class NativeFile(EventFile):
                 self._read("values", "charge", slice(int(value_offset[0]), int(value_offset[-1])))
             ),
         )
-        start, length = waveforms.roi_start, np.diff(waveforms.value_offset)
-        if len(start) and not (start.min() >= 0 and (start + length).max() <= MAX_TICKS):
-            raise self._corrupt("rois/start", f"regions within {MAX_TICKS} ticks", (start + length).max())
+        start, end = waveforms.roi_start, waveforms.roi_start + np.diff(waveforms.value_offset)
+        if len(start) and not (start.min() >= 0 and end.max() <= MAX_TICKS):
+            raise self._corrupt(
+                "rois/start", f"regions within ticks 0 to {MAX_TICKS}", f"{start.min()} to {end.max()}"
+            )
+        of_waveform = np.repeat(np.arange(len(waveforms)), np.diff(waveforms.roi_offset))
+        if np.any((start[1:] < end[:-1]) & (of_waveform[1:] == of_waveform[:-1])):
+            raise self._corrupt("rois/start", "regions one after the other", "regions that overlap")
         if np.any(np.diff(waveforms.channel) <= 0):
             raise self._corrupt(
                 "waveforms/channel", "rising channels in each event", "a channel out of order"

@@ -15,10 +15,29 @@ import h5py
 import numpy as np
 
 from protosonic.detectors.geometry import CRYOSTAT
-from protosonic.errors import DataError
-from protosonic.events.hdf5 import get_dataset, names, open_hdf5, read_all, read_slice
+from protosonic.errors import DataError, ProtosonicError
+from protosonic.events.hdf5 import (
+    ALL_ROWS,
+    damage_as_data_error,
+    get_dataset,
+    get_group,
+    get_member,
+    names,
+    open_hdf5,
+    read_all,
+    read_slice,
+)
 from protosonic.events.model import Event, EventId, Hits, WaveformBuilder, Waveforms, no_waveforms
-from protosonic.events.reader import MAX_TICKS, BadEvent, EventFile, EventSummary, required_detector
+from protosonic.events.reader import (
+    MAX_TICKS,
+    BadEvent,
+    EventFile,
+    EventSummary,
+    as_integers,
+    count_by_plane,
+    required_detector,
+    wanted_entries,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,10 +60,10 @@ _DIALECTS = {
 _PYTABLES_BLOCK = "block{}_{}"
 
 
-def looks_like_numl(file: h5py.File) -> bool:
+def looks_like_numl(file: h5py.File, path: Path) -> bool:
     """Whether the file has a hit table, in either layout."""
-    table = file.get("hit_table")
-    return isinstance(table, h5py.Group) and ("hit_id" in table or "axis0" in table)
+    table = get_member(file, "hit_table", path)
+    return isinstance(table, h5py.Group) and not {"hit_id", "axis0"}.isdisjoint(names(table, path))
 
 
 class _Table:
@@ -53,7 +72,7 @@ class _Table:
     def __init__(self, file: h5py.File, name: str, path: Path) -> None:
         self.name = name
         self._path = path
-        self._group = file[name]
+        self._group = get_group(file, name, path)
         self._blocks: dict[str, tuple[str, int]] = {}
         members = names(self._group, path)
         if "axis0" in members:
@@ -62,27 +81,66 @@ class _Table:
                 if items in members:
                     labels = read_all(self._group, items, path, max_size=1000, kinds="SU")
                     for column, label in enumerate(labels):
-                        text = label.decode() if isinstance(label, bytes) else str(label)
+                        text = label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
                         self._blocks[text] = (_PYTABLES_BLOCK.format(index, "values"), column)
             self.columns = set(self._blocks)
         else:
             self.columns = set(members)
 
-    def read(self, column: str) -> NDArray[Any]:
-        """Read a column, [rows] or [rows, 3]."""
-        if column in self._blocks:
-            block, position = self._blocks[column]
-            dataset = get_dataset(self._group, block, self._path, ndim=2)
-            return read_slice(dataset, (slice(None), position), self._path)
-        if column == "event_id":
-            return read_slice(get_dataset(self._group, column, self._path, ndim=2), (), self._path)
-        return read_all(self._group, column, self._path, max_size=MAX_ROWS)
+    def read(self, column: str, part: slice = ALL_ROWS) -> NDArray[Any]:
+        """Read a part of a column, [rows]."""
+        if column not in self._blocks:
+            return read_all(self._group, column, self._path, max_size=MAX_ROWS, rows=part)
+        block, position = self._blocks[column]
+        dataset = get_dataset(self._group, block, self._path, ndim=2)
+        return read_slice(dataset, (part, position), self._path)
 
-    def read_as(self, meaning: str) -> NDArray[Any]:
-        """Read a column whose name depends on the dialect."""
+    def read_event_ids(self) -> NDArray[np.int64]:
+        """Read the event of each row, [rows, 3]."""
+        dataset = get_dataset(self._group, "event_id", self._path, ndim=2, kinds="iu")
+        if dataset.shape[1] != 3 or dataset.size > 3 * MAX_ROWS:
+            raise DataError(
+                "event_id is not a list of run, subrun and event",
+                code="corrupt",
+                file=self._path,
+                where=dataset.name,
+                expected=f"three columns of at most {MAX_ROWS} rows",
+                found=dataset.shape,
+            )
+        return as_integers(read_slice(dataset, (), self._path), np.int64, dataset.name)
+
+    def read_rows(self, column: str, rows: NDArray[np.intp]) -> NDArray[Any]:
+        """Read some rows of a column; those of one event usually stand together, so that little else is read."""
+        if not len(rows):
+            return self.read(column, slice(0, 0))
+        part = slice(int(rows.min()), int(rows.max()) + 1)
+        values = self.read(column, part)
+        if len(values) != part.stop - part.start:
+            raise DataError(
+                "a column is shorter than the others of its table",
+                code="corrupt",
+                file=self._path,
+                where=f"{self.name}/{column}",
+                expected=f"at least {part.stop} rows",
+                found=part.start + len(values),
+            )
+        return values[rows - part.start]
+
+    def count_rows(self) -> int:
+        """Count the rows of a table that has no event_id, by any column that is not text."""
+        for column in sorted(self.columns):
+            stored = self._blocks[column][0] if column in self._blocks else column
+            item = get_member(self._group, stored, self._path)
+            with damage_as_data_error(self._path, f"{self.name}/{stored}"):
+                if isinstance(item, h5py.Dataset) and item.shape and not item.dtype.hasobject:
+                    return int(item.shape[0])
+        return 0
+
+    def name_of(self, meaning: str) -> str:
+        """Name the column whose name depends on the dialect."""
         for column in _DIALECTS[meaning]:
             if column in self.columns:
-                return self.read(column)
+                return column
         raise DataError(
             "the table lacks a column",
             code="corrupt",
@@ -107,10 +165,10 @@ class NumlFile(EventFile):
             self._ids = self._event_ids()
             self._rows = self._rows_of_events("hit_table", self._hits)
             self._wires: _Table | None = None
-            if "wire_table" in self._file:
+            if "wire_table" in names(self._file, path):
                 self._wires = _Table(self._file, "wire_table", path)
                 self._wire_rows = self._rows_of_events("wire_table", self._wires)
-        except DataError:
+        except ProtosonicError:
             self.close()
             raise
 
@@ -120,7 +178,7 @@ class NumlFile(EventFile):
 
     def read(self, entries: Sequence[int] | None = None) -> Iterator[Event | BadEvent]:
         """Read events; see :meth:`EventFile.read`."""
-        for entry in range(len(self._ids)) if entries is None else sorted(entries):
+        for entry in wanted_entries(entries, len(self._ids)):
             try:
                 event = self._read_event(entry)
                 event.check()
@@ -131,30 +189,34 @@ class NumlFile(EventFile):
 
     def summaries(self) -> Iterator[EventSummary]:
         """Summarise every event; dense waveforms are not read, their number bounds that of their samples."""
-        planes = self._hits.read_as("plane").astype(np.int64)
         for entry, event_id in enumerate(self._ids):
-            counts = tuple(np.bincount(planes[self._rows[entry]], minlength=3).tolist())
-            if self._wires is None and sum(counts):
-                yield EventSummary(event_id, entry, hits_by_plane=counts, error=no_waveforms())
+            counts: tuple[int, ...] = ()
+            try:
+                planes = self._hits.read_rows(self._hits.name_of("plane"), self._rows[entry])
+                counts = count_by_plane(as_integers(planes, np.int64, "hit_table"), self.detector)
+                samples = self._estimate_samples(entry, has_hits=len(planes) > 0)
+            except DataError as error:
+                yield EventSummary(event_id, entry, hits_by_plane=counts, error=error)
             else:
-                samples = (
-                    0 if self._wires is None else len(self._wire_rows[entry]) * self._adc().shape[1] // 10
-                )
                 yield EventSummary(event_id, entry, hits_by_plane=counts, n_samples=samples)
+
+    def _estimate_samples(self, entry: int, *, has_hits: bool) -> int:
+        if self._wires is not None:
+            ticks: int = self._adc().shape[1]
+            return len(self._wire_rows[entry]) * ticks // 10
+        if has_hits:
+            raise no_waveforms()
+        return 0
 
     def _event_ids(self) -> list[EventId]:
         """List the events in the order of the event table, else of their first hit."""
-        for table in ("event_table", "hit_table"):
-            if isinstance(self._file.get(table), h5py.Group):
-                content = _Table(self._file, table, self.path)
-                if "event_id" in content.columns:
-                    rows = content.read("event_id")
-                    unique, first = np.unique(rows, axis=0, return_index=True)
-                    return [EventId(*map(int, row)) for row in unique[np.argsort(first)]]
-        n_events = 1
-        if "event_table" in self._file:
-            event_table = _Table(self._file, "event_table", self.path)
-            n_events = len(event_table.read(min(event_table.columns)))
+        there = names(self._file, self.path)
+        tables = [_Table(self._file, table, self.path) for table in ("event_table",) if table in there]
+        for table in [*tables, self._hits]:
+            if "event_id" in table.columns:
+                unique, first = np.unique(table.read_event_ids(), axis=0, return_index=True)
+                return [EventId(*map(int, row)) for row in unique[np.argsort(first)]]
+        n_events = tables[0].count_rows() if tables else 1
         if n_events != 1:
             raise DataError(
                 "the tables have no event_id, so the hits of several events cannot be told apart",
@@ -170,10 +232,9 @@ class NumlFile(EventFile):
         if "event_id" not in table.columns:
             if len(self._ids) > 1:
                 raise DataError("the table has no event_id", code="corrupt", file=self.path, where=name)
-            column = "hit_id" if "hit_id" in table.columns else min(table.columns)
-            return [np.arange(len(table.read(column)))]
+            return [np.arange(table.count_rows())]
         index = {event_id: entry for entry, event_id in enumerate(self._ids)}
-        rows, inverse = np.unique(table.read("event_id"), axis=0, return_inverse=True)
+        rows, inverse = np.unique(table.read_event_ids(), axis=0, return_inverse=True)
         unknown = [EventId(*map(int, row)) for row in rows if EventId(*map(int, row)) not in index]
         if unknown:
             raise DataError(
@@ -191,14 +252,14 @@ class NumlFile(EventFile):
         return np.split(order, ends[:-1])
 
     def _adc(self) -> h5py.Dataset:
-        adc = get_dataset(self._file["wire_table"], "adc", self.path, ndim=2)
-        if adc.shape[1] > MAX_TICKS:
+        adc = get_dataset(get_group(self._file, "wire_table", self.path), "adc", self.path, ndim=2)
+        if not 0 < adc.shape[1] <= MAX_TICKS:
             raise DataError(
-                "the waveforms are longer than any readout window",
+                "the waveforms do not have the length of a readout window",
                 code="hostile",
                 file=self.path,
                 where=adc.name,
-                expected=f"at most {MAX_TICKS} ticks",
+                expected=f"1 to {MAX_TICKS} ticks",
                 found=adc.shape[1],
             )
         return adc
@@ -217,29 +278,43 @@ class NumlFile(EventFile):
     def _read_hits(self, entry: int) -> Hits:
         rows = self._rows[entry]
         # The index of a hit in its collection is hit_id; rows may be stored in another order.
-        rows = rows[np.argsort(self._hits.read("hit_id")[rows], kind="stable")]
-        plane = self._hits.read_as("plane")[rows].astype(np.int8)
-        wire = np.rint(self._hits.read_as("wire")[rows]).astype(np.int32)
-        tpc = self._hits.read("tpc")[rows] if "tpc" in self._hits.columns else np.zeros(len(rows))
-        rms = self._hits.read("rms")[rows].astype(np.float32)
-        integral = self._hits.read("integral")[rows].astype(np.float32)
+        rows = rows[np.argsort(self._hits.read_rows("hit_id", rows), kind="stable")]
+        tpc, plane, wire = self._read_wires(self._hits, rows)
+        time, rms, integral = (
+            _single(self._hits.read_rows(column, rows))
+            for column in (self._hits.name_of("time"), "rms", "integral")
+        )
         with np.errstate(divide="ignore", invalid="ignore"):
             amplitude = np.where(rms > 0, integral / (rms * np.sqrt(2 * np.pi)), 0)
         return Hits(
-            channel=self._channels(tpc.astype(np.int64), plane.astype(np.int64), wire),
+            channel=self._channels(tpc, plane, wire),
             cryostat=np.full(len(rows), CRYOSTAT, np.int16),
-            tpc=tpc.astype(np.int16),
+            tpc=tpc,
             plane=plane,
             wire=wire,
-            peak_time=self._hits.read_as("time")[rows].astype(np.float32),
+            peak_time=time,
             rms=rms,
-            peak_amplitude=amplitude.astype(np.float32),
+            peak_amplitude=_single(amplitude),
             integral=integral,
             in_wire_space=np.ones(len(rows), dtype=bool),
         )
 
+    def _read_wires(
+        self, table: _Table, rows: NDArray[np.intp]
+    ) -> tuple[NDArray[np.int16], NDArray[np.int8], NDArray[np.int32]]:
+        """Read TPC, plane and wire of rows; files of detectors with one TPC may leave it out."""
+        tpc = np.zeros(len(rows), np.int16)
+        if "tpc" in table.columns:
+            tpc = as_integers(table.read_rows("tpc", rows), np.int16, f"{table.name}/tpc")
+        plane, wire = table.name_of("plane"), table.name_of("wire")
+        return (
+            tpc,
+            as_integers(table.read_rows(plane, rows), np.int8, f"{table.name}/{plane}"),
+            as_integers(table.read_rows(wire, rows), np.int32, f"{table.name}/{wire}"),
+        )
+
     def _channels(
-        self, tpc: NDArray[np.int64], plane: NDArray[np.int64], wire: NDArray[np.int32]
+        self, tpc: NDArray[np.int16], plane: NDArray[np.int8], wire: NDArray[np.int32]
     ) -> NDArray[np.int32]:
         channel = np.full(len(wire), -1, np.int32)
         for key, table in self.detector.tables.items():
@@ -249,9 +324,7 @@ class NumlFile(EventFile):
 
     def _read_waveforms(self, table: _Table, entry: int) -> Waveforms:
         rows = np.sort(self._wire_rows[entry])
-        tpc = table.read("tpc")[rows] if "tpc" in table.columns else np.zeros(len(rows), np.int64)
-        wire = np.rint(table.read_as("wire")[rows]).astype(np.int32)
-        channels = self._channels(tpc.astype(np.int64), table.read_as("plane")[rows].astype(np.int64), wire)
+        channels = self._channels(*self._read_wires(table, rows))
         if len(channels) and channels.min() < 0:
             raise DataError(
                 f"a row of the wire table is not a wire of {self.detector.name}",
@@ -264,8 +337,25 @@ class NumlFile(EventFile):
         builder = WaveformBuilder()
         first_row = builder.add_rows(channels)
         step = max(BLOCK_BYTES // max(adc.shape[1] * adc.dtype.itemsize, 1), 1)
-        for start in range(0, len(rows), step):
-            wanted = rows[start : start + step]
-            block = read_slice(adc, slice(int(wanted[0]), int(wanted[-1]) + 1), self.path)
-            builder.add_block(block[wanted - wanted[0]], first_row + start, 0)
+        # Rows that do not stand together are read apart, so that memory does not grow with the file.
+        for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
+            for start in range(0, len(run), step):
+                block_rows = rows[run[start : start + step]]
+                block = read_slice(adc, slice(int(block_rows[0]), int(block_rows[-1]) + 1), self.path)
+                if len(block) != len(block_rows):
+                    raise DataError(
+                        "there are fewer waveforms than rows in the wire table",
+                        code="corrupt",
+                        file=self.path,
+                        where=adc.name,
+                        expected=f"at least {block_rows[-1] + 1} rows",
+                        found=adc.shape[0],
+                    )
+                builder.add_block(block, first_row + int(run[start]), 0)
         return builder.build(adc.shape[1], self.options.charge_scale or 1.0)
+
+
+def _single(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Turn numbers into single precision; what is too large becomes infinite and is refused later."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+import numpy as np
 
 from protosonic.detectors import load_detector
 from protosonic.errors import ConfigError, DataError
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from protosonic.detectors.geometry import Detector
@@ -26,9 +27,14 @@ __all__ = [
     "EventFile",
     "EventSummary",
     "ReaderOptions",
+    "as_integers",
+    "count_by_plane",
     "numbering_of",
     "numberings",
+    "wanted_entries",
 ]
+
+Integer = TypeVar("Integer", bound=np.integer)
 
 MAX_TICKS = 65536
 """No readout window is longer (ProtoDUNE: 6,000; long cosmic runs: 15,000); a file that claims more is refused."""
@@ -79,6 +85,11 @@ class EventSummary:
     error: DataError | None = None
 
 
+def wanted_entries(entries: Sequence[int] | None, n_events: int) -> list[int]:
+    """Give the entries to read in the order of the file; those that the file does not have are left out."""
+    return list(range(n_events)) if entries is None else sorted(set(entries) & set(range(n_events)))
+
+
 class EventFile(ABC):
     """An open input file; use it as a context manager.
 
@@ -123,7 +134,7 @@ class EventFile(ABC):
         Parameters
         ----------
         entries
-            Positions of the wanted events; all by default.
+            Positions of the wanted events; all by default. Positions that the file does not have are passed over.
 
         Yields
         ------
@@ -168,6 +179,49 @@ def required_scale(options: ReaderOptions, path: Path) -> float:
             hint="1e-3 turns ProtoDUNE electrons into recob::Wire units; see docs/formats.md",
         )
     return options.charge_scale
+
+
+def as_integers(values: NDArray[Any], dtype: type[Integer], where: str) -> NDArray[Integer]:
+    """Turn numbers of a file into integers; some writers store whole numbers as floating point.
+
+    Raises
+    ------
+    DataError
+        Code ``corrupt``: a number is not finite, or too large for its type.
+    """
+    limits = np.iinfo(dtype)
+    low, high = int(limits.min), int(limits.max)
+    if values.dtype.kind == "f":
+        low, high = max(low, -(2**53)), min(high, 2**53)
+        values = np.rint(values.astype(np.float64))
+    bad = np.flatnonzero(~((values >= low) & (values <= high)))
+    if len(bad):
+        raise DataError(
+            "a number is not finite or too large",
+            code="corrupt",
+            where=where,
+            expected=f"{low} to {high}",
+            found=values[bad[0]],
+        )
+    return values.astype(dtype)
+
+
+def count_by_plane(planes: NDArray[np.integer], detector: Detector) -> tuple[int, ...]:
+    """Count the hits of each plane from the planes of the hits.
+
+    Raises
+    ------
+    DataError
+        Code ``wrong-detector``: there is no such plane.
+    """
+    if len(planes) and not 0 <= planes.min() <= planes.max() < detector.n_planes:
+        raise DataError(
+            "a hit lies in a plane that the detector does not have",
+            code="wrong-detector",
+            expected=f"planes 0 to {detector.n_planes - 1} of {detector.name}",
+            found=f"planes {planes.min()} to {planes.max()}",
+        )
+    return tuple(np.bincount(planes, minlength=detector.n_planes).tolist())
 
 
 def numberings(detector: Detector) -> list[Detector]:

@@ -12,16 +12,18 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import math
 import re
 import tarfile
+import tokenize
 import zlib
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 
 from protosonic.errors import DataError, classify_os_error
-from protosonic.events.reader import MAX_TICKS, numberings
+from protosonic.events.reader import MAX_TICKS, as_integers, numberings
 from protosonic.events.wirecell_frames import FrameEvent, WireCellFile, check_frame, choose_tags
 
 if TYPE_CHECKING:
@@ -45,10 +47,21 @@ COMPRESSIONS: dict[bytes, Callable[..., Any]] = {
 MAX_INFLATED_BYTES = 64 * 2**30
 """An archive that inflates to more than this is refused as a decompression bomb."""
 MAX_MEMBERS = 1_000_000
+MAX_LIST_BYTES = 16 * 2**20
+"""Limit of what belongs to a frame; lists of channels have some 100 kB."""
 MAX_OTHER_BYTES = 256 * 2**20
+"""Limit of members that are passed over."""
+MAX_PADDING_BYTES = 2**30
+"""Limit of what may follow the end of the archive; tapes pad it to whole records."""
+MAX_KEPT_BYTES = 8 * 2**30
+"""What an archive may hold in memory; a ProtoDUNE event has about 50 MB."""
+MAX_HEADER_BYTES = 64 * 2**10
+"""Limit of what stands between two members: headers and extended headers."""
 BLOCK_BYTES = 16 * 2**20
 TAR_BLOCK = 512
-MEMBER = re.compile(r"(frame|channels|tickinfo|summary|chanmask)_(.+)_(\d+)\.npy")
+TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError)
+"""What tarfile raises for damaged headers; the latter two come from numbers in extended headers."""
+MEMBER = re.compile(r"(frame|channels|tickinfo|summary|chanmask)_(.+)_([0-9]{1,18})\.npy")
 
 
 def open_inflated(path: Path) -> IO[bytes]:
@@ -62,22 +75,37 @@ def open_inflated(path: Path) -> IO[bytes]:
 
 
 class _CountingReader:
-    """Passes reads on and remembers how many bytes there were and what the last ones are."""
+    """Passes reads on, counts their bytes up to a limit, and remembers the last ones."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.count = 0
+        self.limit = MAX_HEADER_BYTES
         self.tail = b""
 
     def read(self, size: int = -1) -> bytes:
+        if self.count > self.limit:
+            raise tarfile.ReadError(f"more than {MAX_HEADER_BYTES} bytes stand between two members")
         data = self._file.read(size)
         self.count += len(data)
         self.tail = (self.tail + data[-TAR_BLOCK:])[-TAR_BLOCK:]
         return data
 
-    def drain(self) -> None:
-        while self.read(2**20):
-            pass
+
+class _StrictHeader(tarfile.TarInfo):
+    """A header whose damage is an error: tarfile takes it for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == TAR_BLOCK and any(buf):  # neither the end of the archive nor that of the file
+                raise tarfile.ReadError(str(error)) from error
+            raise
+        if header.size < 0:
+            raise tarfile.ReadError("a member has a negative size")
+        return header
 
 
 @dataclass
@@ -86,7 +114,7 @@ class _Member:
 
     shape: tuple[int, ...]
     array: NDArray[Any] | None = None
-    blocks: list[tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=list)
+    blocks: list[tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]] = field(default_factory=list)
 
 
 class WireCellArchiveFile(WireCellFile):
@@ -96,7 +124,7 @@ class WireCellArchiveFile(WireCellFile):
 
     def __init__(self, path: Path, options: ReaderOptions) -> None:
         super().__init__(path, options)
-        self._inflated = 0
+        self._inflated = self._kept = 0
         self._most_channels = max(other.n_channels for other in numberings(self.detector))
 
     def close(self) -> None:
@@ -115,17 +143,21 @@ class WireCellArchiveFile(WireCellFile):
     def _load(self) -> dict[int, dict[tuple[str, str], _Member]]:
         """Read the archive once: ident → (kind, tag) → content."""
         events: dict[int, dict[tuple[str, str], _Member]] = {}
-        self._inflated = 0
+        self._inflated = self._kept = 0
         try:
             with open_inflated(self.path) as file:
                 reader = _CountingReader(file)
-                with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|") as archive:
+                stream = cast("IO[bytes]", reader)
+                with tarfile.open(fileobj=stream, mode="r|", tarinfo=_StrictHeader) as archive:
                     for count, info in enumerate(archive):
                         self._check_member(info, count)
+                        reader.limit = archive.offset + MAX_HEADER_BYTES
                         self._load_member(archive, info, events)
                     end = archive.offset
-                reader.drain()
-        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+                reader.limit = end + MAX_PADDING_BYTES
+                while reader.read(BLOCK_BYTES):
+                    pass
+        except (EOFError, OSError, zlib.error, lzma.LZMAError, *TAR_ERRORS) as error:
             if isinstance(error, OSError) and (classified := classify_os_error(error)):
                 raise classified from error
             raise self._damage(error) from error
@@ -161,43 +193,59 @@ class WireCellArchiveFile(WireCellFile):
         members[kind, tag] = self._read_member(stream, info, kind) if is_wanted else _Member(shape=())
 
     def _check_member(self, info: tarfile.TarInfo, count: int) -> None:
+        if info.size < 0:
+            raise self._refusal("a member has a negative size", "corrupt", info.name)
         self._inflated += info.size
         if count >= MAX_MEMBERS or self._inflated > MAX_INFLATED_BYTES:
             raise self._refusal("the archive inflates to more than any campaign file", "hostile", info.name)
-        most = MAX_TICKS * self._most_channels * 8 if MEMBER.fullmatch(info.name) else MAX_OTHER_BYTES
+        most = MAX_OTHER_BYTES
+        if match := MEMBER.fullmatch(info.name):
+            most = MAX_TICKS * self._most_channels * 8 if match[1] == "frame" else MAX_LIST_BYTES
         if info.size > most:
             raise self._refusal(
                 f"a member of {info.size} bytes is larger than anything of its kind", "hostile", info.name
             )
         if info.name.startswith("/") or ".." in info.name.split("/"):
             raise self._refusal("a member's name leads out of the archive", "hostile", info.name)
-        if not (info.isreg() or info.isdir()):
+        if not (info.isreg() or info.isdir()) or info.issparse():
             raise self._refusal("a member is not a plain file", "hostile", info.name)
 
     def _read_member(self, stream: IO[bytes], info: tarfile.TarInfo, kind: str) -> _Member:
         try:
-            version = np.lib.format.read_magic(stream)
-            header = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, fortran_order, dtype = header(stream)
-        except ValueError as error:
+            np.lib.format.read_magic(stream)
+            # Later versions of the header are for arrays that are not read here.
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+        except (
+            ValueError,
+            TypeError,
+            SyntaxError,
+            tokenize.TokenError,
+            RecursionError,
+            MemoryError,
+        ) as error:
             raise self._refusal(f"a member is not a NumPy file: {error}", "corrupt", info.name) from error
         if dtype.hasobject or dtype.kind not in "if":
             raise self._refusal(f"a member has type {dtype}; only numbers are read", "hostile", info.name)
-        n_bytes = int(np.prod(shape, dtype=np.float64)) * dtype.itemsize
-        if n_bytes > info.size:
-            raise self._refusal(f"a member of {info.size} bytes claims {n_bytes} bytes", "corrupt", info.name)
+        n_bytes, there = math.prod(shape) * dtype.itemsize, info.size - stream.tell()
+        if n_bytes != there or any(length < 0 for length in shape):
+            raise self._refusal(
+                f"a member of {there} bytes claims to be of shape {shape}, {dtype}", "corrupt", info.name
+            )
         if kind == "frame":
             check_frame(
                 shape, shape[0] if shape else 0, 0, self.detector, self.options.ticks_per_bin, info.name
             )
             return self._read_frame(stream, info, shape, dtype, fortran_order)
-        data = stream.read(n_bytes)
-        array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+        self._keep(n_bytes, info.name)
+        array = np.frombuffer(stream.read(n_bytes), dtype).reshape(shape, order="F" if fortran_order else "C")
         return _Member(shape, array)
+
+    def _keep(self, n_bytes: int, member: str) -> None:
+        self._kept += n_bytes
+        if self._kept > MAX_KEPT_BYTES:
+            raise self._refusal(
+                f"the archive needs more than {MAX_KEPT_BYTES} bytes of memory", "hostile", member
+            )
 
     def _read_frame(
         self,
@@ -220,7 +268,8 @@ class WireCellArchiveFile(WireCellFile):
             major, minor = np.nonzero(block)
             values = block[major, minor]
             rows, bins = (minor, major + start) if fortran else (major + start, minor)
-            member.blocks.append((values, rows, bins))
+            member.blocks.append((values, rows.astype(np.int32), bins.astype(np.int32)))
+            self._keep(sum(part.nbytes for part in member.blocks[-1]), info.name)
         return member
 
     def _event(self, ident: int, members: dict[tuple[str, str], _Member], entry: int) -> Event | BadEvent:
@@ -228,9 +277,9 @@ class WireCellArchiveFile(WireCellFile):
         try:
             for tag in choose_tags([tag for kind, tag in members if kind == "frame"], self.options.tag):
                 self._add_frame(frames, members, tag)
-            for (kind, _), mask in members.items():
-                if kind == "chanmask" and mask.array is not None and mask.array.ndim == 2:
-                    frames.bad_channels.append(mask.array[:, 0].astype(np.int32))
+            for (kind, tag), mask in members.items():
+                if kind == "chanmask" and mask.array is not None and mask.array.ndim == 2 and mask.array.size:
+                    frames.bad_channels.append(as_integers(mask.array[:, 0], np.int32, f"chanmask_{tag}"))
         except DataError as error:
             frames.error = error
         return self.finish(frames, entry)
@@ -246,7 +295,8 @@ class WireCellArchiveFile(WireCellFile):
         check_frame(
             frame.shape, len(channels.array), first_bin, self.detector, self.options.ticks_per_bin, where
         )
-        first_row = frames.begin_frame(channels.array.astype(np.int32), frame.shape[1], int(first_bin))
+        numbers = as_integers(channels.array, np.int32, f"channels_{tag}_{frames.ident}.npy")
+        first_row = frames.begin_frame(numbers, frame.shape[1], int(first_bin))
         for values, rows, bins in frame.blocks:
             frames.builder.add_samples(values, rows + first_row, bins + int(first_bin))
 

@@ -100,9 +100,11 @@ class WireCellFile(EventFile):
                 bad_channels=np.unique(_concatenated(frames.bad_channels)),
             )
             event.check()
-            return with_found_hits(event, self.options.hit_threshold)
+            event = with_found_hits(event, self.options.hit_threshold)
+            event.hits.check(detector)  # charge at the limit of single precision has no finite integral
         except DataError as error:
             return BadEvent(event_id, entry, error)
+        return event
 
 
 def with_found_hits(event: Event, threshold: float) -> Event:
@@ -142,6 +144,8 @@ def check_frame(
             expected=f"{n_channels} rows",
             found=f"shape {shape}",
         )
+    if shape[1] == 0:
+        raise DataError("the frame has no ticks", code="corrupt", where=where, found=f"shape {shape}")
     most = max(other.n_channels for other in numberings(detector))
     ticks = (first_bin + shape[1]) * ticks_per_bin
     if shape[0] > most or not first_bin >= 0 or not ticks <= MAX_TICKS:

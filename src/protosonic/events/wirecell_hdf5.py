@@ -7,13 +7,23 @@ so memory does not grow with the size of the file.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar
 
 import h5py
 import numpy as np
 
-from protosonic.errors import DataError
-from protosonic.events.hdf5 import get_dataset, names, open_hdf5, read_all, read_slice
+from protosonic.errors import DataError, ProtosonicError
+from protosonic.events.hdf5 import (
+    get_dataset,
+    get_group,
+    get_member,
+    names,
+    open_hdf5,
+    read_all,
+    read_slice,
+)
+from protosonic.events.reader import as_integers, wanted_entries
 from protosonic.events.wirecell_frames import FrameEvent, WireCellFile, check_frame, choose_tags
 
 if TYPE_CHECKING:
@@ -27,13 +37,20 @@ __all__ = ["WireCellHdf5File", "looks_like_frames"]
 
 BLOCK_BYTES = 16 * 2**20
 MAX_CHANNELS = 2**20
+IDENT = re.compile(r"0|[1-9][0-9]{0,17}")
+"""What Wire-Cell makes of a frame's number."""
 
 
-def looks_like_frames(file: h5py.File) -> bool:
+def looks_like_frames(file: h5py.File, path: Path) -> bool:
     """Whether the file has groups named by number that hold frames."""
-    numbered = [name for name in file if name.isdecimal()]
-    first = file.get(numbered[0]) if numbered else None
-    return isinstance(first, h5py.Group) and any(name.startswith("frame_") for name in first)
+    numbered = _numbered(names(file, path))
+    first = get_member(file, str(numbered[0]), path) if numbered else None
+    return isinstance(first, h5py.Group) and any(name.startswith("frame_") for name in names(first, path))
+
+
+def _numbered(members: list[str]) -> list[int]:
+    """Give the frame idents among names, ascending; names are decimal strings, where "2" comes after "10"."""
+    return sorted(int(name) for name in members if IDENT.fullmatch(name))
 
 
 class WireCellHdf5File(WireCellFile):
@@ -44,8 +61,11 @@ class WireCellHdf5File(WireCellFile):
     def __init__(self, path: Path, options: ReaderOptions) -> None:
         super().__init__(path, options)
         self._file = open_hdf5(path)
-        # Names are decimal strings: "2" comes before "10".
-        self._idents = sorted(int(name) for name in names(self._file, path) if name.isdecimal())
+        try:
+            self._idents = _numbered(names(self._file, path))
+        except ProtosonicError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""
@@ -53,7 +73,7 @@ class WireCellHdf5File(WireCellFile):
 
     def read(self, entries: Sequence[int] | None = None) -> Iterator[Event | BadEvent]:
         """Read events; see :meth:`EventFile.read`."""
-        for entry in range(len(self._idents)) if entries is None else sorted(entries):
+        for entry in wanted_entries(entries, len(self._idents)):
             frames = FrameEvent(self._idents[entry])
             try:
                 self._collect(frames)
@@ -62,7 +82,7 @@ class WireCellHdf5File(WireCellFile):
             yield self.finish(frames, entry)
 
     def _collect(self, frames: FrameEvent) -> None:
-        group = self._file[str(frames.ident)]
+        group = get_group(self._file, str(frames.ident), self.path)
         members = names(group, self.path)
         tags = [name.removeprefix("frame_") for name in members if name.startswith("frame_")]
         for tag in choose_tags(tags, self.options.tag):
@@ -90,7 +110,8 @@ class WireCellHdf5File(WireCellFile):
         check_frame(
             frame.shape, len(channels), tickinfo[2], self.detector, self.options.ticks_per_bin, frame.name
         )
-        first_row = frames.begin_frame(channels.astype(np.int32), frame.shape[1], int(tickinfo[2]))
+        channels = as_integers(channels, np.int32, f"{group.name}/channels_{tag}")
+        first_row = frames.begin_frame(channels, frame.shape[1], int(tickinfo[2]))
         chunk_rows = frame.chunks[0] if frame.chunks else 1
         row_bytes = max(frame.shape[1] * frame.dtype.itemsize, 1)
         rows = max(BLOCK_BYTES // (row_bytes * chunk_rows), 1) * chunk_rows

@@ -71,8 +71,8 @@ class PatchCutter:
         # and the ticks after its nominal end stay empty.
         whole = np.trunc(np.clip(peak_time, -(2.0**30), 2.0**30)).astype(np.int64)
         left = np.clip(whole - HALF * self._bin, 0, self._image.n_columns)
-        charge = windows[top, left + self._pad]
-        charge[np.arange(charge.shape[2]) >= (whole + HALF * self._bin - left)[:, None, None]] = 0
+        is_read = np.arange(PATCH_SIZE * self._bin) < (whole + HALF * self._bin - left)[:, None]
+        charge = np.where(is_read[:, None, :], windows[top, left + self._pad], np.float32(0))
         charge = charge.reshape(len(wire), PATCH_SIZE, PATCH_SIZE, self._bin)
         mean = charge.sum(axis=3, dtype=np.float64).astype(np.float32) * (
             np.float32(1) / np.float32(self._bin)

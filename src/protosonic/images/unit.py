@@ -17,6 +17,7 @@ import numpy as np
 
 from protosonic.errors import DataError
 from protosonic.events.model import HIT_FIELDS, EventId
+from protosonic.hdf5_output import publish_hdf5
 from protosonic.images.patches import in_fiducial, repeats_previous
 from protosonic.images.plane_image import (
     CalibratedCharge,
@@ -27,7 +28,6 @@ from protosonic.images.plane_image import (
     plane_image,
 )
 from protosonic.images.profiles import Profile
-from protosonic.publish import publish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -141,17 +141,22 @@ class UnitWriter:
         self._path = path
         self._profile = profile
         self._header = dict(header)
-        self._stack = ExitStack()
         self._quarantined: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
-        part = self._stack.enter_context(publish(self._path))
-        self._file = self._stack.enter_context(h5py.File(part, "w"))
+        with ExitStack() as stack:
+            self._file = stack.enter_context(publish_hdf5(self._path))
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write the head; on the stack, so that nothing is published when this fails."""
         if kind is None:
             attributes = {
                 "format": "protosonic-unit",
@@ -162,7 +167,6 @@ class UnitWriter:
             }
             for name, value in attributes.items():
                 self._file.attrs[name] = value
-        self._stack.__exit__(kind, error, trace)
 
     def write(self, event: UnitEvent) -> None:
         """Append an event."""

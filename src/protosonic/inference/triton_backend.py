@@ -203,9 +203,16 @@ class TritonBackend:
         )
         outputs = {}
         for contract_name, name in names.items():
-            output = answer.as_numpy(name)
+            try:
+                output = answer.as_numpy(name)
+            except ValueError as error:
+                raise ModelError(
+                    f"the answer's output {name} has not the size of its shape",
+                    file=self._what,
+                    found=str(error),
+                ) from error
             if output is None:
-                raise ServiceError(f"the answer lacks output {name}", file=self._what)
+                raise ModelError(f"the answer lacks output {name}", file=self._what)
             outputs[contract_name] = output
         scores = join_scores(outputs, len(data), what=self._what)
         self.model_version = answer.get_response().model_version

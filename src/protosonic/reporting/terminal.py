@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from protosonic.campaign.provenance import read_campaign
@@ -20,22 +19,11 @@ if TYPE_CHECKING:
     from protosonic.campaign.layout import Layout
     from protosonic.events.reader import ReaderOptions
 
-__all__ = ["UNTRAINED_WARNING", "print_inspection", "print_summary", "print_verification", "start_logging"]
+__all__ = ["UNTRAINED_WARNING", "print_inspection", "print_summary", "print_verification"]
 
 UNTRAINED_WARNING = "The bundled model is untrained: its weights are random and the scores mean nothing."
 
 MOST_PROBLEMS = 50
-
-
-def start_logging(*, verbose: bool) -> None:
-    """Log to standard error: short lines on a terminal, dated ones in a batch log."""
-    on_terminal = sys.stderr.isatty()
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.WARNING if on_terminal else logging.INFO,
-        format="%(levelname)s %(message)s" if on_terminal else "%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-        force=True,
-    )
 
 
 def print_inspection(path: Path, options: ReaderOptions) -> None:
@@ -49,12 +37,12 @@ def print_inspection(path: Path, options: ReaderOptions) -> None:
         An option is needed for its format.
     """
     console = Console()
-    console.print(f"[bold]{path}[/bold]: {identify(path)}")
+    console.print(f"[bold]{escape(str(path))}[/bold]: {identify(path)}")
     with open_events(path, options) as file:
         table = Table("entry", "run", "subrun", "event", "detector", "hits U", "hits V", "hits W", "remark")
         for summary in file.summaries():
             counts = (*map(str, summary.hits_by_plane), "", "", "")[:3]
-            remark = summary.error.reason if summary.error else ""
+            remark = escape(summary.error.reason) if summary.error else ""
             table.add_row(str(summary.entry), *map(str, summary.id), file.detector.name, *counts, remark)
     console.print(table)
 
@@ -83,12 +71,12 @@ def print_summary(layout: Layout, seconds: float | None) -> None:
         rates.append(f"{hits / campaign['inference_seconds']:,.0f} hits/s in the infer stage")
     table.add_row("hits", "; ".join(rates))
     table.add_row("backends", shares or "none")
-    table.add_row("dataset", str(layout.hits))
-    table.add_row("report", str(layout.report))
+    table.add_row("dataset", escape(str(layout.hits)))
+    table.add_row("report", escape(str(layout.report)))
     console.print()
     console.print(table)
     for reason in campaign["fallbacks"]:
-        console.print(f"[yellow]fallback[/yellow] {reason}")
+        console.print(f"[yellow]fallback[/yellow] {escape(reason)}")
     if campaign["provenance"]["model"]["untrained"]:
         console.print(f"[yellow]{UNTRAINED_WARNING}[/yellow]")
 
@@ -104,7 +92,8 @@ def print_verification(layout: Layout, problems: Sequence[str]) -> None:
     for problem in problems[:MOST_PROBLEMS]:
         print(problem)  # noqa: T201
     if problems:
-        raise VerificationError(f"{len(problems)} problems", file=layout.results)
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise VerificationError(count, file=layout.results)
     totals = read_campaign(layout)["totals"]
     print(  # noqa: T201
         f"{layout.results}: verified: {totals['events_planned']} planned = {totals['events_done']} done + "

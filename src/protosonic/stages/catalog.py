@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from protosonic import __version__
 from protosonic.campaign.records import CatalogBlock, EventRecord, FileRecord, read_record, write_record
 from protosonic.errors import DataError, VerificationError
 from protosonic.events.formats import open_events, unreadable
@@ -29,7 +30,7 @@ def catalog_block(files: Iterable[InputFile], output: Path) -> CatalogBlock:
     """Write the records of a block of files.
 
     Records in an older `output` are kept for files whose size, time of modification and options are as they were, so
-    that adding a file to a block does not read the others again.
+    that adding a file to a block does not read the others again. Another version of protosonic reads all files anew.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ def catalog_block(files: Iterable[InputFile], output: Path) -> CatalogBlock:
         else:
             log.info("%s: unchanged", file.path)
         records.append(record)
-    block = CatalogBlock(files=tuple(records))
+    block = CatalogBlock(package_version=__version__, files=tuple(records))
     write_record(output, block)
     return block
 
@@ -119,10 +120,12 @@ def _warnings(summaries: list[EventSummary]) -> list[str]:
 
 
 def _known_records(output: Path) -> dict[str, FileRecord]:
+    """Give the older records by path; another version of protosonic may have read the files otherwise."""
     try:
-        return {record.path: record for record in read_record(output, CatalogBlock).files}
+        block = read_record(output, CatalogBlock)
     except VerificationError:
         return {}
+    return {record.path: record for record in block.files if block.package_version == __version__}
 
 
 def _is_current(record: FileRecord) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -119,7 +120,7 @@ def infer_partition(
         "model_sha256": model.sha256,
         "package_version": __version__,
     }
-    with UnitReader(unit_file) as unit, ScoresWriter(output, footer) as writer:
+    with closing(dispatcher), UnitReader(unit_file) as unit, ScoresWriter(output, footer) as writer:
         for event, scores, backend in score_events(unit, dispatcher):
             hits = {
                 name: np.concatenate([image.hits[name] for image in event.images])
@@ -133,7 +134,6 @@ def infer_partition(
         profile = unit.profile.as_dict()
         duplicates = unit.header["duplicate_patches"]
     seconds = time.monotonic() - start
-    dispatcher.close()
     status = PartitionStatus(
         partition=partition.id,
         path=partition.path,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from protosonic.campaign.accounting import accounting_table, check_statuses, totals
+from protosonic.campaign.accounting import accounting_table, check_statuses
 from protosonic.campaign.provenance import campaign_provenance
 from protosonic.campaign.records import CatalogBlock, ModelRecord, PartitionStatus, Plan, read_record
+from protosonic.dataset.accounting import totals
 from protosonic.dataset.merge import EventRows, merge_scores
 from protosonic.dataset.schema import ACCOUNTING_SCHEMA, HITS_SCHEMA, schema_fingerprint
 from protosonic.dataset.scores import parquet_writer

@@ -12,6 +12,7 @@ from protosonic.campaign.partitioning import selected_hits
 from protosonic.campaign.records import CatalogBlock, Plan, read_record
 from protosonic.dataset.verification import verify_dataset
 from protosonic.errors import ProtosonicError
+from protosonic.events.model import EventId
 from protosonic.publish import sha256_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from protosonic.campaign.layout import Layout
 
 __all__ = ["verify_campaign"]
+
+Place = tuple[str, int]
+"""A file and the position of an event in it; -1 for a whole file."""
 
 
 def verify_campaign(layout: Layout, *, inputs: bool = False) -> list[str]:
@@ -55,23 +59,25 @@ def _check_plan(layout: Layout) -> Iterator[str]:
         yield str(error)
         return
     planes = tuple(json.loads(layout.campaign.read_text())["provenance"]["settings"]["preprocess"]["planes"])
-    planned: dict[tuple[str, int | None], int] = {}
+    planned: dict[Place, str] = {}
     for file in files:
         if file.reason is not None:
-            planned[file.path, None] = 0
+            planned[file.path, -1] = "the whole file"
         for event in file.events:
-            planned[file.path, event.entry] = selected_hits(event, planes)
-    accounted = {
-        (row["file"], row["entry"]): row["hits_planned"]
-        for row in pq.read_table(layout.accounting).to_pylist()
-    }
-    for place in planned.keys() - accounted.keys():
-        yield f"{place[0]} entry {place[1]}: in the catalog, but not in the accounting"
-    for place in accounted.keys() - planned.keys():
-        yield f"{place[0]} entry {place[1]}: in the accounting, but not in the catalog"
-    for place in planned.keys() & accounted.keys():
-        if planned[place] != accounted[place]:
-            yield f"{place[0]} entry {place[1]}: {accounted[place]} hits planned, the catalog says {planned[place]}"
+            planned[file.path, event.entry] = f"{event.id} with {selected_hits(event, planes)} hits"
+    accounted: dict[Place, str] = {}
+    for row in pq.read_table(layout.accounting).to_pylist():
+        if row["entry"] is None:
+            accounted[row["file"], -1] = "the whole file"
+        else:
+            event_id = EventId(row["run"], row["subrun"], row["event"])
+            accounted[row["file"], row["entry"]] = f"{event_id} with {row['hits_planned']} hits"
+    for place in sorted(planned.keys() | accounted.keys()):
+        expected, found = planned.get(place, "nothing"), accounted.get(place, "nothing")
+        if found != expected:
+            path, entry = place
+            where = path if entry < 0 else f"{path} entry {entry}"
+            yield f"{where}: the accounting has {found}, the catalog {expected}"
 
 
 def _check_inputs(layout: Layout) -> Iterator[str]:

@@ -1,0 +1,159 @@
+"""What the Snakefile asks: digests, blocks and the size of jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from protosonic import __version__
+from protosonic.campaign.records import Plan, PlannedPartition, write_record
+from protosonic.campaign.workflow import SETTINGS_VARIABLE, CampaignWorkflow
+from protosonic.config import load_settings
+from protosonic.errors import ConfigError, VerificationError
+
+
+@pytest.fixture
+def make_workflow(tmp_path, monkeypatch):
+    """Make the workflow's view of a campaign whose inputs are the files a, b and c."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(SETTINGS_VARIABLE, "none")
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    for name in "abc":
+        Path(name).write_text(name)
+
+    def make(**sections) -> CampaignWorkflow:
+        return CampaignWorkflow({"inputs": [{"path": "?"}]} | sections)
+
+    return make
+
+
+@pytest.fixture
+def planned(make_workflow) -> CampaignWorkflow:
+    workflow = make_workflow()
+    write_record(workflow.layout.plan, plan_of("p1", "p2"))
+    workflow.partitions(workflow.layout.plan)
+    return workflow
+
+
+def plan_of(*names: str) -> Plan:
+    partitions = tuple(
+        PlannedPartition(id=name, path="a", hits=90_000 * number, mem_mb=700 * number)
+        for number, name in enumerate(names, 1)
+    )
+    return Plan(catalog=(), partitions=partitions, refused=(), refused_files=())
+
+
+def test_wrong_configuration_is_refused(make_workflow):
+    with pytest.raises(ConfigError, match="unknown key"):
+        make_workflow(zebra=1)
+
+
+def test_digest_carries_the_version_and_changes_with_its_keys_only(make_workflow):
+    before, after = make_workflow(), make_workflow(merge={"target_rows": 7})
+    assert before.digest("merge").startswith(f"{__version__}-")
+    assert before.digest("merge") != after.digest("merge")
+    assert before.digest("preprocess", "model.path") == after.digest("preprocess", "model.path")
+
+
+def test_blocks_hold_every_input_once(make_workflow):
+    workflow = make_workflow()
+    paths = [file.path for files in workflow.blocks.values() for file in files]
+    assert sorted(paths) == ["a", "b", "c"]
+
+
+def test_block_lists_only_files_that_exist_as_inputs_of_its_job(make_workflow):
+    Path("list").write_text("a\ngone\n")
+    workflow = make_workflow(inputs=[{"path": "@list"}])
+    listed = {file.path for block in workflow.blocks for file in workflow.blocks[block]}
+    existing = {path for block in workflow.blocks for path in workflow.block_files(block)}
+    assert (listed, existing) == ({"a", "gone"}, {"a"})
+
+
+def test_digest_of_a_block_changes_with_its_files_and_their_options(make_workflow):
+    def digests(**entry) -> dict[str, str]:
+        workflow = make_workflow(inputs=[{"path": "?"} | entry])
+        return {block: workflow.block_digest(block) for block in workflow.blocks}
+
+    before = digests()
+    assert digests() == before
+    assert all(digest.startswith(f"{__version__}-") for digest in before.values())
+    assert not set(digests(run=5).values()) & set(before.values())
+    Path("d").write_text("d")
+    after = digests()
+    assert before.items() < after.items()  # d is alone in its block
+    assert len(after) == len(before) + 1
+
+
+def test_jobs_find_the_checked_configuration_by_the_environment(make_workflow):
+    workflow = make_workflow(campaign={"name": "x"})
+    workflow.prepare_jobs()
+    path = Path(os.environ[SETTINGS_VARIABLE])
+    assert path.parent == Path("work/x/settings")
+    assert load_settings(path) == workflow.settings
+
+
+def test_configuration_of_running_jobs_is_never_written_again(make_workflow):
+    make_workflow().prepare_jobs()
+    first = Path(os.environ[SETTINGS_VARIABLE])
+    os.utime(first, (1000, 1000))
+    make_workflow().prepare_jobs()
+    assert (Path(os.environ[SETTINGS_VARIABLE]), first.stat().st_mtime) == (first, 1000)
+    make_workflow(merge={"target_rows": 7}).prepare_jobs()
+    assert Path(os.environ[SETTINGS_VARIABLE]) != first
+    assert first.stat().st_mtime == 1000
+
+
+def test_command_is_put_on_the_path_where_it_is_missing(make_workflow, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    make_workflow().prepare_jobs()
+    folder, rest = os.environ["PATH"].split(os.pathsep)
+    assert (Path(folder) / "protosonic").exists()
+    assert rest == "/nowhere"
+
+
+def test_path_is_left_alone_where_the_command_is_on_it(make_workflow, monkeypatch, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "protosonic").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "protosonic").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    make_workflow().prepare_jobs()
+    assert os.environ["PATH"] == str(tmp_path / "bin")
+
+
+def test_bundled_model_is_no_input_and_another_is(make_workflow):
+    assert make_workflow().model_files == []
+    assert make_workflow(model={"path": "cnn.onnx"}).model_files == ["cnn.onnx"]
+
+
+def test_partitions_are_those_of_the_plan_as_it_is_now(planned):
+    assert planned.partitions(planned.layout.plan) == ["p1", "p2"]
+    write_record(planned.layout.plan, plan_of("p3"))
+    assert planned.partitions(str(planned.layout.plan)) == ["p3"]
+
+
+def test_partitions_before_the_plan_is_made_are_refused(make_workflow):
+    workflow = make_workflow()
+    with pytest.raises(VerificationError, match=r"plan\.json: the record is missing"):
+        workflow.partitions(workflow.layout.plan)
+
+
+def test_every_attempt_gets_more_memory_and_time(planned):
+    assert [planned.mem_mb("p2", attempt) for attempt in (1, 2, 3)] == [1400, 2800, 4200]
+    assert [planned.runtime("p1", attempt) for attempt in (1, 2)] == [11, 22]
+    assert planned.runtime("p2", 1) == 13
+
+
+@pytest.mark.parametrize(
+    ("policy", "clients"), [("endpoint-first", 1), ("endpoint-only", 1), ("cpu-only", 0)]
+)
+def test_only_jobs_that_use_an_endpoint_hold_a_client_and_bandwidth(make_workflow, policy, clients):
+    workflow = make_workflow(inference={"policy": policy, "wan_mbps": 250})
+    assert (workflow.gpu_clients, workflow.wan_mbps) == (clients, 250 * clients)
+
+
+def test_settings_for_jobs_hold_no_machine_paths(make_workflow):
+    make_workflow().prepare_jobs()
+    assert str(Path.cwd()) not in json.dumps(json.loads(Path(os.environ[SETTINGS_VARIABLE]).read_text()))

@@ -1,0 +1,194 @@
+"""What the configuration allows, and what it takes where nothing is said."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from protosonic.config import Settings, check_settings, demo_settings
+from protosonic.config.load import known_keys
+from protosonic.errors import ConfigError
+
+
+def settings(**sections) -> Settings:
+    return check_settings({"inputs": [{"path": "a.h5"}]} | sections)
+
+
+def test_defaults_are_the_documented_ones():
+    assert settings().model_dump() == {
+        "campaign": {"name": "demo", "seed": 1},
+        "inputs": (
+            {
+                "path": "a.h5",
+                "format": "auto",
+                "detector": None,
+                "charge_scale": None,
+                "run": 0,
+                "tag": "gauss",
+                "ticks_per_bin": 1,
+                "hit_threshold": 0.6,
+            },
+        ),
+        "partition": {"target_hits": 200_000, "max_mem_mb": 1500},
+        "preprocess": {
+            "profile": "protodune-sp-2021",
+            "planes": (0, 1, 2),
+            "duplicate_patches": "correct",
+        },
+        "model": {"path": "bundled", "name": "emtrkmichel", "version": "1"},
+        "inference": {
+            "policy": "endpoint-first",
+            "endpoints": ({"url": "grpc://127.0.0.1:8001"},),
+            "payload": "auto",
+            "threads": 2,
+            "batch_size": 128,
+            "request_patches": 1024,
+            "connect_timeout_s": 5.0,
+            "request_timeout_s": 120.0,
+            "wan_mbps": 100,
+        },
+        "merge": {"target_rows": 4_000_000, "row_group_rows": 250_000},
+        "acceptance": {"max_quarantined_fraction": 0.0},
+    }
+
+
+@pytest.mark.parametrize("file_format", ["wirecell-archive", "wirecell-hdf5"])
+def test_wire_cell_inputs_need_a_charge_scale(file_format):
+    with pytest.raises(ConfigError, match="charge_scale is needed for Wire-Cell inputs"):
+        settings(inputs=[{"path": "a", "format": file_format}])
+    settings(inputs=[{"path": "a", "format": file_format, "charge_scale": 1e-3}])
+
+
+@pytest.mark.parametrize("file_format", ["auto", "native", "numl"])
+def test_other_inputs_need_no_charge_scale(file_format):
+    settings(inputs=[{"path": "a", "format": file_format}])
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, float("nan"), float("inf")])
+def test_charge_scale_is_a_positive_number(scale):
+    with pytest.raises(ConfigError, match=r"inputs\[0\]\.charge_scale"):
+        settings(inputs=[{"path": "a", "charge_scale": scale}])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "grpc://127.0.0.1:8001",
+        "grpcs://triton.example.org:443",
+        "grpc://node-1_a:65535",
+        "grpc://[::1]:8001",
+    ],
+)
+def test_endpoint_takes_a_grpc_url(url):
+    assert settings(inference={"endpoints": [{"url": url}]}).inference.endpoints[0].url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "127.0.0.1:8001",
+        "http://127.0.0.1:8000",
+        "GRPC://host:8001",
+        "grpc://host",
+        "grpc://host:",
+        "grpc://:8001",
+        "grpc://host:0",
+        "grpc://host:65536",
+        "grpc://host:8001/v2",
+        "grpc://host/v2:8001",
+        "grpc://user:secret@host:8001",
+        "grpc://ho st:8001",
+        "grpc://host:²",
+        "grpc://::1:8001",
+    ],
+)
+def test_endpoint_refuses_other_urls(url):
+    with pytest.raises(ConfigError, match=r"is not of the form grpc://HOST:PORT or grpcs://HOST:PORT"):
+        settings(inference={"endpoints": [{"url": url}]})
+
+
+@pytest.mark.parametrize("policy", ["endpoint-first", "endpoint-only"])
+def test_policy_that_uses_endpoints_needs_one(policy):
+    with pytest.raises(ConfigError, match=f"policy {policy} needs at least one entry in endpoints"):
+        settings(inference={"policy": policy, "endpoints": []})
+
+
+def test_policy_cpu_only_needs_no_endpoint():
+    assert settings(inference={"policy": "cpu-only", "endpoints": []}).inference.endpoints == ()
+
+
+def test_planes_are_sorted():
+    assert settings(preprocess={"planes": [2, 0]}).preprocess.planes == (0, 2)
+
+
+@pytest.mark.parametrize("planes", [[], [0, 0], [3], [-1]])
+def test_planes_that_make_no_sense_are_refused(planes):
+    with pytest.raises(ConfigError, match=r"preprocess\.planes"):
+        settings(preprocess={"planes": planes})
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b", "x" * 101, "a\n"])
+def test_campaign_name_is_the_name_of_a_folder(name):
+    with pytest.raises(ConfigError, match=r"campaign\.name"):
+        settings(campaign={"name": name})
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
+def test_accepted_fraction_lies_between_0_and_1(fraction):
+    with pytest.raises(ConfigError, match=r"acceptance\.max_quarantined_fraction"):
+        settings(acceptance={"max_quarantined_fraction": fraction})
+
+
+def test_settings_do_not_change():
+    with pytest.raises(ValidationError, match="frozen"):
+        demo_settings().campaign.seed = 5
+
+
+# Another value of every key.
+OTHER = {
+    "campaign.name": "other",
+    "campaign.seed": 2,
+    "partition.target_hits": 5,
+    "partition.max_mem_mb": 2000,
+    "preprocess.profile": "protodune-hd",
+    "preprocess.planes": [2],
+    "preprocess.duplicate_patches": "larsoft",
+    "model.path": "cnn.onnx",
+    "model.name": "other",
+    "model.version": "2",
+    "inference.policy": "cpu-only",
+    "inference.endpoints": [{"url": "grpc://other:8001"}],
+    "inference.payload": "patches",
+    "inference.threads": 3,
+    "inference.batch_size": 64,
+    "inference.request_patches": 64,
+    "inference.connect_timeout_s": 1.0,
+    "inference.request_timeout_s": 1.0,
+    "inference.wan_mbps": 1,
+    "merge.target_rows": 1,
+    "merge.row_group_rows": 1,
+    "acceptance.max_quarantined_fraction": 0.5,
+    "inputs": [{"path": "other.h5"}],
+}
+
+
+def test_every_key_has_another_value_below():
+    sections = {key if key.count(".") < 2 else key.rpartition(".")[0] for key in known_keys()}
+    assert set(OTHER) == {"inputs" if key.startswith("inputs.") else key for key in sections}
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_digest_changes_exactly_with_the_keys_it_is_made_of(key):
+    section, _, name = key.partition(".")
+    before, after = settings(), settings(**{section: {name: OTHER[key]} if name else OTHER[key]})
+    for other in OTHER:
+        assert (before.digest(other) != after.digest(other)) == (other == key)
+    for other in Settings.model_fields:
+        assert (before.digest(other) != after.digest(other)) == (other == section)
+    assert before.digest(key, "merge") != after.digest(key, "merge")
+
+
+def test_digest_tells_keys_apart_that_have_equal_values():
+    same = settings(campaign={"name": "x"}, model={"name": "x"})
+    assert same.digest("campaign.name") != same.digest("model.name")

@@ -1,0 +1,1 @@
+"""Tests of the event model, the readers and the hit finder."""

@@ -1,0 +1,148 @@
+"""Pictures of events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protosonic.detectors import load_detector
+from protosonic.errors import ConfigError, DataError
+from protosonic.events.model import Event, EventId, Hits
+from protosonic.events.native import NativeWriter
+from protosonic.events.reader import ReaderOptions
+from protosonic.reporting.event_display import (
+    CLASS_COLOURS,
+    busiest_planes,
+    draw_planes,
+    draw_source,
+    figure_bytes,
+    hit_classes,
+)
+from protosonic.simulation.files import simulate_files
+
+PNG, SVG = b"\x89PNG\r\n\x1a\n", b"<?xml"
+unit = st.floats(0, 1, width=32)
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("simulated")
+    [path] = simulate_files(folder, detector="protodune-sp", files=1, events=2, hits=100, seed=3)
+    return path
+
+
+@pytest.fixture
+def hits(make_hits) -> dict[str, np.ndarray]:
+    """Hits with scores, as the dataset gives them."""
+    columns = make_hits(60)
+    scores = np.random.default_rng(1).random((60, 4))
+    columns |= {name: scores[:, n] for n, name in enumerate(("track", "em", "none", "michel"))}
+    return columns | {"wire_space": np.where(columns["in_wire_space"], "wire", "channel")}
+
+
+@given(st.lists(st.tuples(unit, unit, unit, unit), min_size=1, max_size=20))
+def test_class_is_michel_above_one_half_else_the_largest_of_the_others(rows):
+    columns = dict(zip(("track", "em", "none", "michel"), np.array(rows).T, strict=True))
+    for row, found in zip(rows, hit_classes(columns), strict=True):
+        others = dict(zip(("track", "em", "none"), row[:3], strict=True))
+        if row[3] > 0.5:
+            assert found == "michel"
+        else:
+            assert others[str(found)] == max(others.values())
+
+
+def test_every_class_has_a_colour_of_its_own():
+    assert set(CLASS_COLOURS) == {"track", "em", "none", "michel"}
+    assert len(set(CLASS_COLOURS.values())) == 4
+
+
+def test_busiest_tpc_of_every_plane_is_shown(hits):
+    views = busiest_planes(hits)
+    assert [view.title for view in views] == [
+        "TPC 1, plane W: 18 hits",
+        "TPC 1, plane V: 20 hits",
+        "TPC 1, plane U: 20 hits",
+    ]
+    assert [view.row_name for view in views] == ["wire", "channel in plane", "channel in plane"]
+    assert sum(len(view.hits["wire"]) for view in views) == 58
+
+
+def test_number_of_planes_can_be_limited(hits):
+    assert [view.title[:14] for view in busiest_planes(hits, most=1)] == ["TPC 1, plane W"]
+
+
+@pytest.mark.parametrize(("kind", "magic"), [("png", PNG), ("svg", SVG)])
+def test_equal_figures_give_equal_bytes(hits, kind, magic):
+    first, second = (figure_bytes(draw_planes(busiest_planes(hits)), kind) for _ in range(2))
+    assert first == second
+    assert first.startswith(magic)
+
+
+def test_other_hits_give_another_picture(hits):
+    moved = hits | {"wire": hits["wire"][::-1]}
+    first, second = (figure_bytes(draw_planes(busiest_planes(columns)), "png") for columns in (hits, moved))
+    assert first != second
+
+
+@pytest.mark.parametrize(("name", "magic"), [("event.png", PNG), ("deep/EVENT.SVG", SVG)])
+def test_event_of_a_file_is_drawn(simulated, tmp_path, name, magic):
+    output = tmp_path / name
+    assert draw_source(simulated, output, 1, ReaderOptions()) == output
+    assert output.read_bytes().startswith(magic)
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+def test_events_of_a_file_are_told_apart(simulated, tmp_path):
+    pictures = [
+        draw_source(simulated, tmp_path / f"{n}.png", n, ReaderOptions()).read_bytes() for n in (0, 1)
+    ]
+    assert pictures[0] != pictures[1]
+
+
+def test_event_of_a_finished_campaign_is_drawn(make_campaign, tmp_path):
+    layout = make_campaign()
+    output = draw_source(layout.workdir, tmp_path / "event.svg", 0, ReaderOptions())
+    text = output.read_text()
+    assert text.startswith("<?xml")
+    assert "<!-- TPC 1, plane W: 18 hits -->" in text
+
+
+@pytest.mark.parametrize("name", ["event.gif", "event", "event.png.txt", "png"])
+def test_unknown_kind_of_picture_is_refused(simulated, tmp_path, name):
+    with pytest.raises(ConfigError, match=rf"--output: unknown kind of picture .*found {name}\)"):
+        draw_source(simulated, tmp_path / name, 0, ReaderOptions())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_entry_that_a_campaign_does_not_have_is_refused(make_campaign, tmp_path):
+    with pytest.raises(DataError, match="entry 1: the event has nothing to draw"):
+        draw_source(make_campaign().workdir, tmp_path / "event.png", 1, ReaderOptions())
+
+
+@pytest.mark.parametrize("entry", [2, 1000])
+def test_entry_that_a_file_does_not_have_is_refused(simulated, tmp_path, entry):
+    with pytest.raises(DataError, match=f"entry {entry}: there is no such event"):
+        draw_source(simulated, tmp_path / "event.png", entry, ReaderOptions())
+
+
+def test_folder_without_a_campaign_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no finished campaign is here"):
+        draw_source(tmp_path, tmp_path / "event.png", 0, ReaderOptions())
+
+
+def test_event_without_charge_is_refused(tmp_path):
+    detector = load_detector("protodune-sp")
+    with NativeWriter(tmp_path / "a.h5", detector) as writer:
+        writer.write(Event(EventId(1, 0, 1), 0, detector, 6000, None, Hits.empty()))
+    with pytest.raises(DataError, match="the event has nothing to draw"):
+        draw_source(tmp_path / "a.h5", tmp_path / "event.png", 0, ReaderOptions())
+
+
+def test_file_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "a.h5").write_text("text " * 200)
+    with pytest.raises(DataError, match=r"a\.h5: this is a file of an unknown format"):
+        draw_source(tmp_path / "a.h5", tmp_path / "event.png", 0, ReaderOptions())

@@ -1,0 +1,169 @@
+"""The report: one file that opens offline, tells the truth and trusts no text."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from protosonic.errors import VerificationError
+from protosonic.reporting.report import BINS, score_histograms, write_report
+from protosonic.reporting.terminal import UNTRAINED_WARNING
+
+VOID = {"meta", "img", "br", "line", "polyline"}
+
+
+class Page(HTMLParser):
+    """Text, tags and attributes of a page; elements must be closed in the right order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text, self.tags, self.attributes, self.open = "", [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def page(make_campaign) -> Page:
+    return Page(write_report(make_campaign()).read_text(encoding="utf-8"))
+
+
+def test_report_stands_beside_the_dataset(make_campaign):
+    layout = make_campaign()
+    assert write_report(layout) == layout.report
+    assert layout.report.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_report_needs_nothing_from_elsewhere(make_campaign):
+    text = write_report(make_campaign()).read_text(encoding="utf-8")
+    page = Page(text)
+    assert not {"script", "link", "iframe", "object", "embed", "base", "a"} & set(page.tags)
+    links = [value for name, value in page.attributes if name in {"src", "href", "srcset", "action", "data"}]
+    assert len(links) == 1
+    assert links[0].startswith("data:image/png;base64,")
+    assert not [word for word in ("http:", "https:", "//cdn", "@import", "url(") if word in text]
+
+
+def test_hostile_names_and_reasons_are_shown_as_text(page, hostile):
+    assert "script" not in page.tags
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    for text in (
+        f"data/{hostile}.h5",
+        f"data/z0{hostile}.h5",
+        f"corrupt: {hostile}",
+        f"not-finite: {hostile}",
+        f"Fallback: the endpoint is down: {hostile}",
+        f"version 1, {hostile}, SHA-256",
+    ):
+        assert text in page.text
+
+
+def test_report_counts_events_hits_and_backends(page):
+    for text in ("1events done", "2quarantined", "60hits classified", "120hits/s", "25.0%scored by triton"):
+        assert text in page.text
+    assert "75.0%scored by onnxruntime" in page.text
+    assert "U (20)V (20)W (20)" in page.text
+
+
+def test_report_names_model_endpoint_and_configuration(page):
+    for text in ("m" * 64, "grpc://triton:8001, served version 3", "protodune-sp-2021, planes 0, 1, 2"):
+        assert text in page.text
+    assert json.dumps({"name": "shown", "seed": 1}, indent=2).replace("\n", "\n  ") in page.text
+
+
+def test_report_says_that_the_model_is_untrained(page):
+    assert UNTRAINED_WARNING in page.text
+
+
+def test_report_of_a_trained_model_does_not_say_so(make_campaign):
+    assert "untrained:" not in Page(write_report(make_campaign(untrained=False)).read_text()).text
+
+
+def test_report_says_that_the_campaign_is_not_accepted(page):
+    assert (
+        "Not accepted: 66.67% of the planned events are quarantined; at most 0.00% are allowed." in page.text
+    )
+
+
+def test_every_quarantined_event_and_file_has_a_row(page):
+    table = page.text.partition("reason")[2].partition("Inputs")[0]
+    assert table.count("data/") == 2
+
+
+def test_long_list_of_quarantined_files_is_cut_with_their_number(make_campaign):
+    page = Page(write_report(make_campaign(unreadable=204)).read_text())
+    assert "… and 5 more: accounting.parquet lists all." in page.text
+    assert "… and 5 more: campaign.json lists all." in page.text
+    assert page.text.count("corrupt: ") == 199
+
+
+def test_pictures_are_described_in_words(page):
+    attributes = dict(page.attributes)
+    assert attributes["alt"].startswith("Hits of run 1 subrun 0 event 1")
+    labels = [value for name, value in page.attributes if name == "aria-label"]
+    assert len(labels) == page.tags.count("svg") == 4
+
+
+def test_report_of_a_campaign_without_hits_is_whole(make_campaign):
+    page = Page(write_report(make_campaign(0)).read_text())
+    assert "0hits classified" in page.text
+    assert "img" not in page.tags
+
+
+def test_equal_campaigns_give_equal_reports(make_campaign):
+    layout = make_campaign()
+    first = write_report(layout).read_bytes()
+    assert write_report(layout).read_bytes() == first
+
+
+def test_report_of_an_unfinished_campaign_is_refused(make_campaign):
+    layout = make_campaign()
+    layout.campaign.unlink()
+    with pytest.raises(VerificationError, match=r"campaign\.json: cannot be read"):
+        write_report(layout)
+    assert not layout.report.exists()
+
+
+def test_histograms_count_every_hit_of_every_plane_once(make_campaign):
+    layout = make_campaign()
+    hits = pa.concat_tables(pq.read_table(path) for path in layout.hits.iterdir())
+    plane = hits["plane"].to_numpy()
+    histograms = score_histograms(layout.results)
+    assert set(histograms) == {(p, name) for p in range(3) for name in ("track", "em", "none", "michel")}
+    for (number, name), counts in histograms.items():
+        scores = hits[name].to_numpy()[plane == number]
+        expected, _ = np.histogram(scores, bins=BINS, range=(0, 1))
+        np.testing.assert_array_equal(counts, expected)
+        assert counts.sum() == (plane == number).sum()
+
+
+def test_scores_at_the_ends_fall_into_the_outer_bins(make_campaign):
+    layout = make_campaign()
+    [path] = layout.hits.iterdir()
+    table = pq.read_table(path)
+    field = table.schema.field("track")
+    ends = pa.array(np.resize([0.0, 1.0, 1.0, 0.5], len(table)), field.type)
+    pq.write_table(table.set_column(table.schema.get_field_index("track"), field, ends), path)
+    counts = sum(score_histograms(layout.results)[plane, "track"] for plane in range(3))
+    assert (counts[0], counts[BINS - 1], counts[BINS // 2]) == (15, 30, 15)
