@@ -22,6 +22,7 @@ from protosonic.events.model import Event
 from protosonic.events.reader import ReaderOptions
 from protosonic.images.profiles import load_profile
 from protosonic.images.unit import prepare_event
+from protosonic.inference.untrained import write_untrained_model
 from protosonic.stages.infer import patch_batches
 
 SAMPLE = 16_384
@@ -44,7 +45,6 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=10)
     parser.add_argument("--hits", type=int, default=50_000)
     parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2, help="threads of one inference job")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -64,29 +64,20 @@ def main() -> None:
         config = {
             "campaign": {"name": "benchmark"},
             "inputs": [{"path": f"{folder}/data/*.h5"}],
-            "inference": {"policy": "cpu-only", "threads": options.threads},
+            "inference": {"policy": "cpu-only"},
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         layout = Layout("benchmark", folder)
-        run(
-            "protosonic",
-            "run",
-            folder / "config.yaml",
-            "--workdir",
-            folder,
-            "--",
-            "--until",
-            "model",
-            env={"GRPC_VERBOSITY": "NONE"},
-        )
+        model = folder / "model.onnx"
+        write_untrained_model(model)
         patches = sample_patches(min((folder / "data").glob("*.h5")))
-        bare = Bare(layout.model.with_suffix(".onnx"), options.cores)
-        batch = bare.best_batch(patches)
-        before = bare.seconds(patches, batch)
+        np.save(folder / "patches.npy", patches)
+        bare = Bare(model, folder / "patches.npy", options.cores)
+        before = bare.seconds()
         whole = run(
             "protosonic", "run", folder / "config.yaml", "--workdir", folder, "--cores", str(options.cores)
         )
-        after = bare.seconds(patches, batch)
+        after = bare.seconds()
         campaign = read_campaign(layout)
         hits = campaign["totals"]["hits_done"]
         jobs = {
@@ -115,7 +106,7 @@ def main() -> None:
         campaign_cpu_seconds=whole.cpu_seconds,
         largest_process_mb=whole.max_rss_mb,
         sampled_peak_rss_mb_by_rule=jobs,
-        batch=batch,
+        bare_batch=bare.batch,
     )
 
 

@@ -21,3 +21,9 @@ def scores_of_partitions(wildcards):
 def statuses_of_partitions(wildcards):
     plan = checkpoints.partition.get().output.plan
     return expand("<work>/status/{partition}.json", partition=CAMPAIGN.partitions(plan))
+
+
+def threads_of_infer(wildcards):
+    # The number of cores is that of this machine; on a cluster every job has one.
+    cores = workflow.resource_settings.cores if workflow.local_exec else 1
+    return CAMPAIGN.threads(wildcards.partition, cores)

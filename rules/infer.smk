@@ -14,11 +14,13 @@ rule infer:
         "<benchmarks>/infer/{partition}.jsonl"
     conda:
         "../envs/protosonic.yaml"
-    threads: CAMPAIGN.settings.inference.threads
+    threads: threads_of_infer
     resources:
         gpu_clients=CAMPAIGN.gpu_clients,
         wan_mbps=CAMPAIGN.wan_mbps,
-        mem_mb=lambda wildcards, attempt: CAMPAIGN.mem_mb(wildcards.partition, attempt),
+        mem_mb=lambda wildcards, attempt, threads: CAMPAIGN.mem_mb(
+            wildcards.partition, attempt, threads
+        ),
         runtime=lambda wildcards, attempt: CAMPAIGN.runtime(
             wildcards.partition, attempt
         ),

@@ -19,6 +19,7 @@ from integration.serving import (
 from protosonic.errors import ServiceError
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 from protosonic.stages.infer import make_dispatcher
+from support.scoring import score_batch
 
 PATCHES = sparse_patches(200)
 
@@ -28,7 +29,7 @@ def test_a_server_that_hangs_at_the_start_is_given_up_at_the_deadline(
 ) -> None:
     dispatcher = make_dispatcher(settings(serve.url, connect_timeout_s=1.0), model, threads=1)
     with suspended(serve.server):
-        scores, backend = dispatcher.infer(PATCHES)
+        scores, backend = score_batch(dispatcher, PATCHES)
     dispatcher.close()
     assert backend == "onnxruntime"
     assert ["DEADLINE_EXCEEDED" in fallback.reason for fallback in dispatcher.fallbacks] == [True]
@@ -38,10 +39,10 @@ def test_a_server_that_hangs_at_the_start_is_given_up_at_the_deadline(
 
 def test_a_server_that_hangs_later_is_given_up_at_the_deadline(serve: ServeProcess, model: Path) -> None:
     dispatcher = make_dispatcher(settings(serve.url, request_timeout_s=1.0), model, threads=1)
-    first, backend = dispatcher.infer(PATCHES)
+    first, backend = score_batch(dispatcher, PATCHES)
     assert backend == "triton"
     with suspended(serve.server):
-        second, backend = dispatcher.infer(PATCHES)
+        second, backend = score_batch(dispatcher, PATCHES)
     dispatcher.close()
     assert backend == "onnxruntime"
     assert ["DEADLINE_EXCEEDED" in fallback.reason for fallback in dispatcher.fallbacks] == [True]
@@ -53,7 +54,7 @@ def test_a_server_that_hung_serves_again(serve: ServeProcess, model: Path) -> No
     with suspended(serve.server):
         pass
     dispatcher = make_dispatcher(settings(serve.url, policy="endpoint-only"), model, threads=1)
-    assert dispatcher.infer(PATCHES)[1] == "triton"
+    assert score_batch(dispatcher, PATCHES)[1] == "triton"
     dispatcher.close()
 
 
@@ -62,10 +63,10 @@ def test_a_request_in_flight_when_the_server_is_killed_is_scored_on_the_cpu(
 ) -> None:
     with ServeProcess(tmp_path) as serve:
         dispatcher = make_dispatcher(settings(serve.url), model, threads=1)
-        first, backend = dispatcher.infer(PATCHES)
+        first, backend = score_batch(dispatcher, PATCHES)
         assert backend == "triton"
         results = []
-        request = threading.Thread(target=lambda: results.append(dispatcher.infer(PATCHES)))
+        request = threading.Thread(target=lambda: results.append(score_batch(dispatcher, PATCHES)))
         with suspended(serve.server):
             request.start()
             await_true(lambda: has_unread_bytes(serve.url))
@@ -91,7 +92,7 @@ def test_a_wrong_model_name_or_version_falls_back_with_the_reason(
 ) -> None:
     wrong = settings(serve.url, name=name, version=version)
     dispatcher = make_dispatcher(wrong, model, threads=1)
-    assert dispatcher.infer(PATCHES)[1] == "onnxruntime"
+    assert score_batch(dispatcher, PATCHES)[1] == "onnxruntime"
     dispatcher.close()
     [fallback] = dispatcher.fallbacks
     assert serve.url in fallback.reason
@@ -101,7 +102,7 @@ def test_a_wrong_model_name_or_version_falls_back_with_the_reason(
         settings(serve.url, name=name, version=version, policy="endpoint-only"), model, threads=1
     )
     with pytest.raises(ServiceError, match=reason):
-        only.infer(PATCHES)
+        score_batch(only, PATCHES)
     only.close()
 
 
@@ -109,7 +110,7 @@ def test_without_a_version_the_server_chooses_and_the_answer_names_it(
     serve: ServeProcess, model: Path
 ) -> None:
     dispatcher = make_dispatcher(settings(serve.url, version=""), model, threads=1)
-    assert dispatcher.infer(PATCHES)[1] == "triton"
+    assert score_batch(dispatcher, PATCHES)[1] == "triton"
     [backend] = dispatcher.used
     assert backend.model_version == "1"
     dispatcher.close()
@@ -117,6 +118,6 @@ def test_without_a_version_the_server_chooses_and_the_answer_names_it(
 
 def test_the_next_endpoint_is_tried_before_the_cpu(serve: ServeProcess, nobody: str, model: Path) -> None:
     dispatcher = make_dispatcher(settings(nobody, serve.url), model, threads=1)
-    assert dispatcher.infer(PATCHES)[1] == "triton"
+    assert score_batch(dispatcher, PATCHES)[1] == "triton"
     dispatcher.close()
     assert [nobody in fallback.reason for fallback in dispatcher.fallbacks] == [True]

@@ -15,6 +15,7 @@ from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 from protosonic.inference.triton_backend import EndpointOptions, TritonBackend
 from protosonic.publish import sha256_of
 from protosonic.stages.infer import make_dispatcher
+from support.scoring import score_batch
 
 TOLERANCE = 1e-5
 
@@ -101,7 +102,7 @@ def test_a_model_that_answers_otherwise_than_it_declares_is_refused(
 def test_after_a_refused_model_the_cpu_scores_everything(odd_server: str, model: Path, name: str) -> None:
     patches = sparse_patches(5)
     dispatcher = make_dispatcher(settings(odd_server, name=name), model, threads=1)
-    scores, backend = dispatcher.infer(patches)
+    scores, backend = score_batch(dispatcher, patches)
     dispatcher.close()
     assert backend == "onnxruntime"
     np.testing.assert_array_equal(scores, OnnxRuntimeBackend(model, threads=1).infer(patches))

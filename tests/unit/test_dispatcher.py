@@ -1,16 +1,17 @@
-"""Which backend scores a batch, and how batches are prepared ahead; with fake backends."""
+"""Which backend scores a batch, and how batches are kept under way; with fake backends."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from protosonic.errors import ConfigError, ModelError, ServiceError
-from protosonic.inference.dispatcher import Dispatcher, Fallback, Policy, prefetch
+from protosonic.inference.dispatcher import Dispatcher, Fallback, Policy
+from support.scoring import score_batch
 
 Patches = NDArray[np.float32]
 PATCHES = np.zeros((3, 48, 48), np.float32)
@@ -39,9 +40,11 @@ class FakeBackend:
         batches: int = 1000,
         error: Exception | None = None,
         batch_size: int = 3,
+        concurrency: int = 1,
     ) -> None:
         self.name = name
         self.batch_size = batch_size
+        self.concurrency = concurrency
         self.closed = 0
         self.batches = 0
         self._mark = mark
@@ -104,7 +107,7 @@ def test_the_policy_chooses_the_backend(
     policy: Policy, endpoints: str, mark: float, backend: str, given_up: int
 ) -> None:
     dispatcher = Dispatcher(policy, connections(endpoints), cpu)
-    scores, name = dispatcher.infer(PATCHES)
+    scores, name = score_batch(dispatcher, PATCHES)
     assert scores.tolist() == [[mark] * 4] * 3
     assert name == backend
     assert dispatcher.fallbacks == [
@@ -128,21 +131,21 @@ def test_nothing_is_connected_before_it_is_needed_and_then_once() -> None:
     dispatcher = Dispatcher("endpoint-first", [connect], forbidden)
     assert calls == []
     assert dispatcher.batch_size == 3
-    dispatcher.infer(PATCHES)
-    dispatcher.infer(PATCHES)
+    score_batch(dispatcher, PATCHES)
+    score_batch(dispatcher, PATCHES)
     assert calls == ["endpoint"]
 
 
 def test_cpu_only_never_asks_an_endpoint() -> None:
     dispatcher = Dispatcher("cpu-only", [forbidden], cpu)
-    assert dispatcher.infer(PATCHES)[1] == "onnxruntime"
+    assert score_batch(dispatcher, PATCHES)[1] == "onnxruntime"
 
 
 @pytest.mark.parametrize("error", [ServiceError("it has died"), ModelError("a score is not finite")])
 def test_a_batch_that_fails_goes_whole_to_the_next_endpoint_and_then_to_the_cpu(error: Exception) -> None:
     first, second = endpoint(1, batches=2, error=error), endpoint(2, batches=1, error=error)
     dispatcher = Dispatcher("endpoint-first", [lambda: first, lambda: second], cpu)
-    answers = [dispatcher.infer(PATCHES) for _ in range(5)]
+    answers = [score_batch(dispatcher, PATCHES) for _ in range(5)]
     assert [scores[:, 0].tolist() for scores, _ in answers] == [[mark] * 3 for mark in (1, 1, 2, 0, 0)]
     assert [name for _, name in answers] == ["triton"] * 3 + ["onnxruntime"] * 2
     assert dispatcher.fallbacks == [Fallback(6, str(error)), Fallback(9, str(error))]
@@ -153,17 +156,17 @@ def test_an_endpoint_that_was_given_up_is_not_asked_again() -> None:
     first = endpoint(1, batches=0)
     dispatcher = Dispatcher("endpoint-first", [lambda: first], cpu)
     for _ in range(3):
-        dispatcher.infer(PATCHES)
+        score_batch(dispatcher, PATCHES)
     assert len(dispatcher.fallbacks) == 1
 
 
 def test_endpoint_only_names_every_endpoint_when_none_is_left() -> None:
     dying = endpoint(1, batches=1)
     dispatcher = Dispatcher("endpoint-only", [unreachable("first"), lambda: dying], forbidden)
-    dispatcher.infer(PATCHES)
+    score_batch(dispatcher, PATCHES)
     for _ in range(2):
         with pytest.raises(ServiceError, match="endpoint-only forbids the CPU") as caught:
-            dispatcher.infer(PATCHES)
+            score_batch(dispatcher, PATCHES)
         assert "first: it cannot be reached; triton: it has died" in str(caught.value)
 
 
@@ -174,7 +177,7 @@ def test_an_error_of_the_cpu_is_final() -> None:
         lambda: cpu(batches=0, error=ModelError("a score is not finite")),
     )
     with pytest.raises(ModelError, match="not finite"):
-        dispatcher.infer(PATCHES)
+        score_batch(dispatcher, PATCHES)
     assert len(dispatcher.fallbacks) == 1
 
 
@@ -183,7 +186,7 @@ def test_a_bug_in_a_backend_is_no_reason_to_fall_back() -> None:
         "endpoint-first", [lambda: endpoint(1, batches=0, error=KeyError("bug"))], forbidden
     )
     with pytest.raises(KeyError):
-        dispatcher.infer(PATCHES)
+        score_batch(dispatcher, PATCHES)
 
 
 def test_the_batch_size_is_that_of_the_present_backend() -> None:
@@ -191,101 +194,108 @@ def test_the_batch_size_is_that_of_the_present_backend() -> None:
         "endpoint-first", [lambda: endpoint(1, batches=0, batch_size=1024)], lambda: cpu(batch_size=128)
     )
     assert dispatcher.batch_size == 1024
-    dispatcher.infer(PATCHES)
+    score_batch(dispatcher, PATCHES)
     assert dispatcher.batch_size == 128
 
 
 def test_closing_closes_every_backend_that_was_connected() -> None:
     first, second = endpoint(1, batches=0), cpu()
     dispatcher = Dispatcher("endpoint-first", [unreachable("other"), lambda: first], lambda: second)
-    dispatcher.infer(PATCHES)
+    score_batch(dispatcher, PATCHES)
     dispatcher.close()
     assert (first.closed, second.closed) == (1, 1)
 
 
-def prefetching() -> Sequence[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+def numbered(n: int) -> list[Patches]:
+    """Batches of different lengths, filled with their number."""
+    return [np.full((1 + number % 3, 48, 48), number, np.float32) for number in range(n)]
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 3, 50])
-def test_prefetch_gives_every_item_in_order(n: int) -> None:
-    assert list(prefetch(range(n))) == list(range(n))
-    assert prefetching() == []
+class Echo(FakeBackend):
+    """Gives the first pixel of every patch as its scores; calls wait until as many are under way as it takes."""
+
+    def __init__(self, name: str, concurrency: int, *, fails_at: frozenset[int] = frozenset()) -> None:
+        super().__init__(name, 0, concurrency=concurrency)
+        self.together = threading.Barrier(concurrency)
+        self._fails_at = fails_at
+
+    def infer(self, patches: Patches) -> Patches:
+        self.together.wait(60)
+        if patches[0, 0, 0] in self._fails_at:
+            raise ServiceError(f"it has died at {patches[0, 0, 0]:.0f}", file=self.name)
+        return np.repeat(patches[:, 0, :1], 4, axis=1)
 
 
-def test_prefetch_gives_items_that_are_none() -> None:
-    assert list(prefetch([None, 1, None])) == [None, 1, None]
+@pytest.mark.parametrize("concurrency", [1, 2, 4])
+def test_as_many_calls_as_the_backend_takes_are_under_way_and_answers_keep_the_order(
+    concurrency: int,
+) -> None:
+    dispatcher = Dispatcher("cpu-only", [], lambda: Echo("onnxruntime", concurrency))
+    batches = numbered(3 * concurrency)
+    for batch, (scores, backends) in zip(batches, dispatcher.score(batches), strict=True):
+        np.testing.assert_array_equal(scores, batch[:, 0, :4])
+        assert backends.tolist() == ["onnxruntime"] * len(batch)
+    dispatcher.close()
 
 
-def test_prefetch_makes_the_next_item_while_the_present_one_is_used() -> None:
-    made = [threading.Event() for _ in range(4)]
-
-    def items() -> Iterator[int]:
-        for number, event in enumerate(made):
-            event.set()
-            yield number
-
-    iterator = prefetch(items(), depth=2)
-    assert next(iterator) == 0
-    # Two wait and one is in the thread's hands.
-    assert [event.wait(60) for event in made] == [True] * 4
-    assert list(iterator) == [1, 2, 3]
-
-
-def test_prefetch_holds_no_more_items_than_its_depth() -> None:
+def test_batches_are_made_ahead_but_only_as_many_as_are_needed() -> None:
     made: list[int] = []
 
-    def items() -> Iterator[int]:
-        for number in range(100):
+    def batches() -> Iterator[Patches]:
+        for number, batch in enumerate(numbered(20)):
             made.append(number)
-            yield number
+            yield batch
 
-    for number in prefetch(items(), depth=2):
-        # Used, waiting, and in the thread's hands.
-        assert len(made) <= number + 1 + 2 + 1
-
-
-@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
-def test_an_error_in_the_thread_comes_where_its_item_would_have(error: BaseException) -> None:
-    def items() -> Iterator[int]:
-        yield 1
-        yield 2
-        raise error
-
-    iterator = prefetch(items())
-    assert [next(iterator), next(iterator)] == [1, 2]
-    with pytest.raises(type(error)) as caught:
-        next(iterator)
-    assert caught.value is error
-    assert prefetching() == []
+    dispatcher = Dispatcher("cpu-only", [], lambda: Echo("onnxruntime", 2))
+    for number, _ in enumerate(dispatcher.score(batches())):
+        assert min(number + 3, 20) <= len(made) <= number + 4
+    assert len(made) == 20
+    dispatcher.close()
 
 
-def test_leaving_early_ends_the_thread_and_makes_no_more_items() -> None:
-    made: list[int] = []
-
-    def items() -> Iterator[int]:
-        while True:
-            made.append(len(made))
-            yield made[-1]
-
-    iterator = prefetch(items())
-    assert next(iterator) == 0
-    iterator.close()
-    assert prefetching() == []
-    count = len(made)
-    assert count <= 5
-    assert list(iterator) == []
-    assert len(made) == count
-
-
-def test_an_error_of_whoever_uses_the_items_ends_the_thread() -> None:
-    iterator = prefetch(iter(int, 1))
-    with pytest.raises(ServiceError):
-        use(iterator)
-    iterator.close()
-    assert prefetching() == []
+def test_batches_that_fail_together_give_the_endpoint_up_once_and_are_all_scored() -> None:
+    dispatcher = Dispatcher(
+        "endpoint-first",
+        [lambda: Echo("triton", 2, fails_at=frozenset({2, 3}))],
+        lambda: Echo("onnxruntime", 1),
+    )
+    batches = numbered(9)
+    found = list(dispatcher.score(batches))
+    for batch, (scores, backends) in zip(batches, found, strict=True):
+        np.testing.assert_array_equal(scores, batch[:, 0, :4])
+        assert len(set(backends)) == 1
+    assert [backends[0] for _, backends in found] == ["triton"] * 2 + ["onnxruntime"] * 2 + (
+        [backends[0] for _, backends in found[4:]]
+    )
+    assert found[-1][1][0] == "onnxruntime"
+    [fallback] = dispatcher.fallbacks
+    assert "it has died at 2" in fallback.reason
+    dispatcher.close()
 
 
-def use(items: Iterator[int]) -> None:
-    for _ in items:
-        raise ServiceError("no endpoint can serve")
+def test_an_empty_batch_and_no_batch_are_scored() -> None:
+    dispatcher = Dispatcher("cpu-only", [], cpu)
+    [(scores, backends)] = dispatcher.score([PATCHES[:0]])
+    assert scores.shape == (0, 4)
+    assert backends.shape == (0,)
+    assert list(dispatcher.score([])) == []
+    dispatcher.close()
+
+
+def test_closing_in_the_middle_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    dispatcher = Dispatcher("cpu-only", [], lambda: Echo("onnxruntime", 2))
+    next(dispatcher.score(numbered(20)))
+    dispatcher.close()
+    assert set(threading.enumerate()) <= before
+
+
+def test_an_error_while_a_batch_is_made_ends_the_scoring() -> None:
+    def batches() -> Iterator[Patches]:
+        yield PATCHES
+        raise KeyError("broken")
+
+    dispatcher = Dispatcher("cpu-only", [], cpu)
+    with pytest.raises(KeyError, match="broken"):
+        list(dispatcher.score(batches()))
+    dispatcher.close()

@@ -122,8 +122,10 @@ def run_campaign(
             code = _run(command, lock)
             seconds = time.time() - start
         failures = read_failures(layout.failures, start)
-    if code == 0 or any(failure.exit_code == AcceptanceError.exit_code for failure in failures):
-        layout = Layout(settings.campaign.name, workdir)
+    layout = Layout(settings.campaign.name, workdir)
+    is_complete = code == 0 or any(failure.exit_code == AcceptanceError.exit_code for failure in failures)
+    # With arguments of their own, such as --dry-run or --until, runs end well without a dataset.
+    if is_complete and layout.campaign.exists() and not {"-n", "--dry-run", "--dryrun"} & set(arguments):
         is_new = layout.campaign.stat().st_mtime >= start
         print_summary(layout, seconds if is_new else None)
     return _conclude(code, failures, workdir)

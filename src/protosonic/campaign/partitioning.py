@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from protosonic.config import Settings
     from protosonic.events.model import EventId
 
-__all__ = ["make_partitions", "memory_of_event", "partition_id"]
+__all__ = ["make_partitions", "memory_of_batches", "memory_of_event", "partition_id"]
 
 BASE_MEM_MB = 450
-"""Interpreter, libraries, model and the activations of a batch."""
+"""Interpreter, libraries, model and the activations of as many patches as :data:`BASE_PATCHES`."""
+BASE_PATCHES = 256
+MEM_BYTES_PER_PATCH = 2**19
 MEM_BYTES_PER_SAMPLE = 160
 MEM_BYTES_PER_HIT = 400
 
@@ -27,6 +29,11 @@ def memory_of_event(event: EventRecord) -> int:
     """Estimate the memory in MB that preparing and classifying an event takes; events are held one at a time."""
     hits = sum(event.hits_by_plane)
     return BASE_MEM_MB + (event.n_samples * MEM_BYTES_PER_SAMPLE + hits * MEM_BYTES_PER_HIT) // 2**20
+
+
+def memory_of_batches(threads: int, batch_size: int) -> int:
+    """Estimate the memory in MB that scoring takes beyond what :func:`memory_of_event` holds already."""
+    return max(threads * batch_size - BASE_PATCHES, 0) * MEM_BYTES_PER_PATCH // 2**20
 
 
 def partition_id(file: FileRecord, events: Iterable[EventRecord]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from protosonic import __version__
 from protosonic.campaign.inputs import blocks_of_inputs, find_inputs
 from protosonic.campaign.layout import Layout
+from protosonic.campaign.partitioning import memory_of_batches
 from protosonic.campaign.records import Plan, PlannedPartition, read_record
 from protosonic.config import check_settings
 from protosonic.config.model import BUNDLED
@@ -29,6 +30,8 @@ SETTINGS_VARIABLE = "PROTOSONIC_SETTINGS"
 
 HITS_PER_MINUTE = 60_000
 """A slow core; sizes the run time that is asked for."""
+MAX_THREADS = 8
+"""Most threads of a job unless the configuration says more: few large events must not hold back all others."""
 
 
 class CampaignWorkflow:
@@ -101,9 +104,19 @@ class CampaignWorkflow:
         self.__dict__.pop("_partitions", None)
         return list(self._partitions)
 
-    def mem_mb(self, partition: str, attempt: int) -> int:
+    def threads(self, partition: str, cores: int | None) -> int:
+        """Threads of an inference job: the jobs of all partitions share `cores`, and none takes more than its memory."""
+        if self.settings.inference.threads is not None:
+            return self.settings.inference.threads
+        share = min((cores or 1) // max(len(self._partitions), 1), MAX_THREADS)
+        most_mb = self.settings.partition.max_mem_mb
+        fitting = [n for n in range(2, share + 1) if self.mem_mb(partition, 1, n) <= most_mb]
+        return max(fitting, default=1)
+
+    def mem_mb(self, partition: str, attempt: int, threads: int = 1) -> int:
         """Memory of the jobs of a partition; more on every attempt."""
-        return self._partitions[partition].mem_mb * attempt
+        batches = memory_of_batches(threads, self.settings.inference.batch_size)
+        return (self._partitions[partition].mem_mb + batches) * attempt
 
     def runtime(self, partition: str, attempt: int) -> int:
         """Minutes that the jobs of a partition may take; more on every attempt."""

@@ -192,9 +192,15 @@ class Inference(_Section):
     payload: Literal["auto", "patches"] = Field(
         "auto", description="What is sent; auto takes the best that is served."
     )
-    threads: int = Field(2, ge=1, le=256, description="CPU threads of one inference job.")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="CPU threads of one inference job; by default the cores of this machine are spread over the "
+        "partitions, and a job on a cluster has one.",
+    )
     batch_size: int = Field(
-        128, ge=1, le=65536, description="Patches per ONNX Runtime call; 64 to 256 is best."
+        256, ge=1, le=65536, description="Patches per call of ONNX Runtime, one per thread."
     )
     request_patches: int = Field(
         1024, ge=1, le=65536, description="Patches per request to an endpoint, at most."

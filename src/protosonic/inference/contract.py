@@ -97,7 +97,7 @@ class ModelTensors:
 
 
 class Backend(Protocol):
-    """Computes scores; not thread-safe.
+    """Computes scores.
 
     Attributes
     ----------
@@ -105,10 +105,13 @@ class Backend(Protocol):
         Value of the dataset's ``backend`` column.
     batch_size
         Patches per call that suit it best.
+    concurrency
+        Calls that it takes at the same time, from as many threads.
     """
 
     name: str
     batch_size: int
+    concurrency: int
 
     def infer(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the scores of patches.

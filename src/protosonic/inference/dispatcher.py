@@ -1,26 +1,26 @@
-"""Chooses the backend of every batch, as the policy says, and keeps a record of the choice."""
+"""Chooses the backend of every batch, as the policy says, keeps it busy, and keeps a record of the choice."""
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
 
 from protosonic.errors import ConfigError, ModelError, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from protosonic.inference.contract import Backend
 
-__all__ = ["Dispatcher", "Fallback", "Policy", "prefetch"]
+__all__ = ["Dispatcher", "Fallback", "Policy"]
 
 Policy = Literal["endpoint-first", "endpoint-only", "cpu-only"]
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,28 @@ class Fallback:
 
     after_patches: int
     reason: str
+
+
+class _Connection:
+    """A backend and the threads that call it, as many as it takes calls at the same time."""
+
+    def __init__(self, backend: Backend, *, is_cpu: bool) -> None:
+        self.backend = backend
+        self.is_cpu = is_cpu
+        self._threads = ThreadPoolExecutor(backend.concurrency, thread_name_prefix=backend.name)
+
+    def submit(self, patches: NDArray[np.float32]) -> Future[NDArray[np.float32]]:
+        return self._threads.submit(self.backend.infer, patches)
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+        self.backend.close()
+
+
+class _Batch(NamedTuple):
+    patches: NDArray[np.float32]
+    connection: _Connection
+    scores: Future[NDArray[np.float32]]
 
 
 class Dispatcher:
@@ -60,8 +82,6 @@ class Dispatcher:
     ----------
     fallbacks
         The endpoints that were given up, in order.
-    used
-        The backends that were connected, in order.
     """
 
     def __init__(
@@ -72,28 +92,35 @@ class Dispatcher:
         self._policy = policy
         self._waiting = [] if policy == "cpu-only" else list(endpoints)
         self._cpu = cpu
-        self._current: Backend | None = None
-        self._on_cpu = False
+        self._current: _Connection | None = None
+        self._connections: list[_Connection] = []
         self._patches = 0
         self.fallbacks: list[Fallback] = []
-        self.used: list[Backend] = []
+
+    @property
+    def used(self) -> list[Backend]:
+        """The backends that were connected, in order."""
+        return [connection.backend for connection in self._connections]
 
     @property
     def batch_size(self) -> int:
         """Patches per batch that suit the present backend; connects to it."""
-        return self._connected().batch_size
+        return self._connected().backend.batch_size
 
-    def infer(self, patches: NDArray[np.float32]) -> tuple[NDArray[np.float32], str]:
-        """Score a batch.
+    def score(
+        self, batches: Iterable[NDArray[np.float32]]
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.object_]]]:
+        """Score batches in their order; the next ones are made and scored while one is waited for.
 
         Parameters
         ----------
-        patches
-            float32 [n, 48, 48].
+        batches
+            float32 [n, 48, 48] each. They are taken from the iterator when there is room for them: no more than twice
+            the calls that the backend takes at the same time are held.
 
-        Returns
-        -------
-        Scores, float32 [n, 4], and the name of the backend that made them.
+        Yields
+        ------
+        Scores of a batch, float32 [n, 4], and the backend that made them, str [n].
 
         Raises
         ------
@@ -102,28 +129,43 @@ class Dispatcher:
         ModelError
             The local model is unusable.
         """
-        while True:
-            backend = self._connected()
-            try:
-                scores = backend.infer(patches)
-            except (ServiceError, ModelError) as error:
-                if self._on_cpu:
-                    raise
-                self._give_up(error)
-            else:
-                self._patches += len(patches)
-                return scores, backend.name
+        waiting: deque[_Batch] = deque()
+        for patches in batches:
+            waiting.append(self._submit(patches))
+            while len(waiting) >= 2 * waiting[-1].connection.backend.concurrency:
+                yield self._result(waiting.popleft())
+        while waiting:
+            yield self._result(waiting.popleft())
 
     def close(self) -> None:
-        """Release all backends."""
-        for backend in self.used:
-            backend.close()
+        """Release all backends; calls that have begun are waited for."""
+        for connection in self._connections:
+            connection.close()
 
-    def _connected(self) -> Backend:
+    def _submit(self, patches: NDArray[np.float32]) -> _Batch:
+        connection = self._connected()
+        return _Batch(patches, connection, connection.submit(patches))
+
+    def _result(self, batch: _Batch) -> tuple[NDArray[np.float32], NDArray[np.object_]]:
+        while True:
+            try:
+                scores = batch.scores.result()
+            except (ServiceError, ModelError) as error:
+                if batch.connection.is_cpu:
+                    raise
+                # Of several batches that were under way, the first to fail has given the endpoint up.
+                if batch.connection is self._current:
+                    self._give_up(error)
+                batch = self._submit(batch.patches)
+            else:
+                self._patches += len(scores)
+                return scores, np.full(len(scores), batch.connection.backend.name, dtype=object)
+
+    def _connected(self) -> _Connection:
         while self._current is None:
             if self._waiting:
                 try:
-                    self._current = self._waiting.pop(0)()
+                    self._current = _Connection(self._waiting.pop(0)(), is_cpu=False)
                 except ServiceError as error:
                     self._give_up(error)
             elif self._policy == "endpoint-only":
@@ -133,59 +175,11 @@ class Dispatcher:
                     hint="Start the server, correct inference.endpoints, or choose the policy endpoint-first",
                 )
             else:
-                self._current = self._cpu()
-                self._on_cpu = True
+                self._current = _Connection(self._cpu(), is_cpu=True)
             if self._current is not None:
-                self.used.append(self._current)
+                self._connections.append(self._current)
         return self._current
 
     def _give_up(self, error: ServiceError | ModelError) -> None:
         self._current = None
         self.fallbacks.append(Fallback(self._patches, str(error)))
-
-
-def prefetch(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
-    """Make items in a thread, so that the next batch is prepared while the present one is scored.
-
-    Parameters
-    ----------
-    items
-        What to iterate over; its errors are raised where its item would have come.
-    depth
-        Most items that wait; bounds memory.
-    """
-    waiting: queue.Queue[tuple[Item | None, BaseException | None, bool]] = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def put(entry: tuple[Item | None, BaseException | None, bool]) -> None:
-        while not stopped.is_set():
-            try:
-                waiting.put(entry, timeout=0.1)
-            except queue.Full:
-                continue
-            return
-
-    def work() -> None:
-        try:
-            for item in items:
-                put((item, None, False))
-                if stopped.is_set():
-                    return
-        except BaseException as error:  # noqa: BLE001  (it is raised in the other thread)
-            put((None, error, True))
-        else:
-            put((None, None, True))
-
-    thread = threading.Thread(target=work, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error, is_last = waiting.get()
-            if error is not None:
-                raise error
-            if is_last:
-                return
-            yield item  # type: ignore[misc]  # only the last entry has no item
-    finally:
-        stopped.set()
-        thread.join()

@@ -84,6 +84,7 @@ class TritonBackend:
     """
 
     name = "triton"
+    concurrency = 1
 
     def __init__(self, options: EndpointOptions) -> None:
         # gRPC writes every refused connection to standard error unless told otherwise before it is imported.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +26,7 @@ from protosonic.errors import VerificationError
 from protosonic.images.patches import PatchCutter
 from protosonic.images.unit import UnitReader
 from protosonic.inference.contract import SCORE_NAMES
-from protosonic.inference.dispatcher import Dispatcher, prefetch
+from protosonic.inference.dispatcher import Dispatcher
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 from protosonic.inference.triton_backend import EndpointOptions, TritonBackend
 from protosonic.publish import sha256_of
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["infer_partition", "make_dispatcher", "patch_batches", "score_events"]
 
 log = logging.getLogger(__name__)
-
-PREPARED_PATCHES = 1024
-"""Patches that are cut at once, unless the backend takes more; bounds memory."""
 
 
 class PatchBatch(NamedTuple):
@@ -92,7 +89,7 @@ def infer_partition(
     status_file
         JSON file of the status; written last.
     threads
-        CPU threads.
+        CPU threads that score.
 
     Raises
     ------
@@ -180,25 +177,32 @@ def make_dispatcher(settings: Settings, model: Path, threads: int) -> Dispatcher
 
 def score_events(unit: UnitReader, dispatcher: Dispatcher) -> Iterator[ScoredEvent]:
     """Score the events of a unit file, in ascending order of their numbers."""
-    size = dispatcher.batch_size
-    size *= max(PREPARED_PATCHES // size, 1)
-    blank = unit.header["duplicate_patches"] == "larsoft"
+    batches = patch_batches(
+        unit.events(),
+        unit.profile,
+        dispatcher.batch_size,
+        blank_duplicates=unit.header["duplicate_patches"] == "larsoft",
+    )
+    completed: deque[list[UnitEvent]] = deque()
+
+    def patches() -> Iterator[NDArray[np.float32]]:
+        for batch in batches:
+            completed.append(batch.completed)
+            yield batch.patches
+
     scores: list[NDArray[np.float32]] = []
-    names: list[NDArray[np.object_]] = []
-    for batch in prefetch(patch_batches(unit.events(), unit.profile, size, blank_duplicates=blank)):
-        if len(batch.patches):
-            result, backend = dispatcher.infer(batch.patches)
-            scores.append(result)
-            names.append(np.full(len(result), backend, dtype=object))
-        if batch.completed:
-            all_scores = np.concatenate(scores) if scores else np.empty((0, len(SCORE_NAMES)), np.float32)
-            all_names = np.concatenate(names) if names else np.empty(0, object)
+    backends: list[NDArray[np.object_]] = []
+    for batch_scores, batch_backends in dispatcher.score(patches()):
+        scores.append(batch_scores)
+        backends.append(batch_backends)
+        if events := completed.popleft():
+            all_scores, all_backends = np.concatenate(scores), np.concatenate(backends)
             first = 0
-            for event in batch.completed:
+            for event in events:
                 last = first + event.n_hits
-                yield ScoredEvent(event, all_scores[first:last], all_names[first:last])
+                yield ScoredEvent(event, all_scores[first:last], all_backends[first:last])
                 first = last
-            scores, names = [all_scores[first:]], [all_names[first:]]
+            scores, backends = [all_scores[first:]], [all_backends[first:]]
 
 
 def patch_batches(

@@ -147,6 +147,27 @@ def test_every_attempt_gets_more_memory_and_time(planned):
 
 
 @pytest.mark.parametrize(
+    ("cores", "threads"), [(None, 1), (1, 1), (2, 1), (3, 1), (4, 2), (9, 4), (16, 7), (200, 7)]
+)
+def test_the_cores_are_spread_over_the_jobs_of_all_partitions(planned, cores, threads):
+    assert planned.threads("p1", cores) == threads
+
+
+def test_threads_that_are_configured_are_taken(make_workflow):
+    workflow = make_workflow(inference={"threads": 12})
+    write_record(workflow.layout.plan, plan_of("p1", "p2"))
+    assert workflow.threads("p1", 4) == 12
+
+
+def test_more_threads_get_more_memory_but_never_more_than_is_allowed(planned):
+    assert planned.mem_mb("p1", 1, 2) == 700 + 128
+    assert planned.mem_mb("p1", 2, 2) == 2 * (700 + 128)
+    assert planned.threads("p2", 200) == 1, "p2 needs 1,400 MB with one thread and may have 1,500"
+    for cores in range(1, 40):
+        assert planned.mem_mb("p1", 1, planned.threads("p1", cores)) <= 1500
+
+
+@pytest.mark.parametrize(
     ("policy", "clients"), [("endpoint-first", 1), ("endpoint-only", 1), ("cpu-only", 0)]
 )
 def test_only_jobs_that_use_an_endpoint_hold_a_client_and_bandwidth(make_workflow, policy, clients):
