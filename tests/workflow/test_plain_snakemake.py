@@ -1,0 +1,94 @@
+"""The workflow without ``protosonic run``: with plain Snakemake, and as a module of another workflow."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from protosonic.campaign.launch import workflow_folder
+from support.campaign import BIN, CPU_ONLY, CampaignRun, assert_same_hits, clean_environment, protosonic
+
+SNAKEFILE = workflow_folder() / "workflow" / "Snakefile"
+OUTER = f"""
+configfile: "outer.yaml"
+
+
+module hits:
+    snakefile:
+        {str(SNAKEFILE)!r}
+    config:
+        config["protosonic"]
+
+
+use rule * from hits as hits_*
+
+
+rule all:
+    default_target: True
+    input:
+        rules.hits_all.input,
+    output:
+        "published",
+    shell:
+        "ls results/inner/hits > {{output}}"
+"""
+
+
+def snakemake(folder: Path, *arguments: str) -> str:
+    process = subprocess.run(
+        [str(BIN / "snakemake"), "--cores", "2", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env=clean_environment(),
+    )
+    assert process.returncode == 0, process.stdout
+    return process.stdout
+
+
+@pytest.fixture
+def config(simulated: Path) -> dict[str, object]:
+    return {
+        "campaign": {"name": "inner"},
+        "inputs": [{"path": f"{simulated}/*.h5"}],
+        "inference": CPU_ONLY,
+    }
+
+
+def test_plain_snakemake_makes_the_same_dataset(
+    config: dict[str, object], quiet: CampaignRun, tmp_path: Path
+) -> None:
+    campaign = CampaignRun(tmp_path, {}, name="inner")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    snakemake(tmp_path, "--snakefile", str(SNAKEFILE), "--configfile", "config.yaml")
+    assert_same_hits(campaign.hits(), quiet.hits())
+    campaign.verify()
+
+
+def test_another_workflow_uses_it_as_a_module(
+    config: dict[str, object], quiet: CampaignRun, tmp_path: Path
+) -> None:
+    campaign = CampaignRun(tmp_path, {}, name="inner")
+    (tmp_path / "Snakefile").write_text(OUTER)
+    (tmp_path / "outer.yaml").write_text(yaml.safe_dump({"protosonic": config}))
+    snakemake(tmp_path)
+    assert_same_hits(campaign.hits(), quiet.hits())
+    assert (tmp_path / "published").read_text().split() == [
+        path.name for path in sorted(campaign.results.glob("hits/*.parquet"))
+    ]
+    campaign.verify()
+    assert "Nothing to be done" in snakemake(tmp_path)
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(simulated: Path, tmp_path: Path) -> None:
+    campaign = CampaignRun(tmp_path, {"inputs": [{"path": f"{simulated}/*.h5"}]})
+    output = campaign.run("--dry-run")
+    assert "rule catalog" in output or "catalog" in output
+    assert "hits/s" not in output
+    assert not campaign.results.exists()
+    protosonic("verify", str(tmp_path), expect=2)
