@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SCORE_NAMES", "Backend", "ModelTensors", "TensorSpec", "join_scores"]
+__all__ = ["PATCH_BYTES", "SCORE_NAMES", "Backend", "ModelTensors", "TensorSpec", "join_scores"]
 
 INPUT_NAME = "main_input"
 OUTPUTS = {"em_trk_none_netout": ("track", "em", "none"), "michel_netout": ("michel",)}
@@ -28,6 +28,8 @@ SCORE_NAMES = ("track", "em", "none", "michel")
 """Columns of every score array, in this order."""
 _SUFFIXES = ("/Softmax", "/Sigmoid")
 _PATCH_SHAPE = (48, 48, 1)
+PATCH_BYTES = 48 * 48 * 4
+"""Bytes of one patch, float32."""
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,49 @@
-"""Chooses the backend of every batch, as the policy says, keeps it busy, and keeps a record of the choice."""
+"""Scores hits on endpoints and on the CPU, as the policy says: every hit exactly once, whatever fails on the way."""
 
 from __future__ import annotations
 
+import logging
+import queue
+import threading
+import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from protosonic.errors import ConfigError, ModelError, ServiceError
+from protosonic.errors import ConfigError, ServiceError
+from protosonic.inference.endpoint_lane import EndpointLane
+from protosonic.inference.golden import CANARIES, Reference
+from protosonic.inference.pieces import Piece, PieceQueue, ScoreCollector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
     from protosonic.inference.contract import Backend
+    from protosonic.inference.endpoint_options import EndpointOptions
+    from protosonic.inference.failure_policy import EndpointError
+    from protosonic.inference.statistics import EndpointStatistics
 
 __all__ = ["Dispatcher", "Fallback", "Policy"]
 
-Policy = Literal["endpoint-first", "endpoint-only", "cpu-only"]
+Policy = Literal["endpoint-first", "endpoint-only", "cpu-only", "cooperative"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Fallback:
-    """Why an endpoint was given up.
+    """Why an endpoint was left.
 
     Attributes
     ----------
     after_patches
-        Number of patches that were scored before.
+        Number of hits that were scored before.
     reason
         What went wrong.
     """
@@ -39,88 +52,138 @@ class Fallback:
     reason: str
 
 
-class _Connection:
-    """A backend and the threads that call it, as many as it takes calls at the same time."""
+class _LocalModel:
+    """The model on the CPU, loaded when it is first needed, and its scores of the golden batch."""
 
-    def __init__(self, backend: Backend, *, is_cpu: bool) -> None:
-        self.backend = backend
-        self.is_cpu = is_cpu
-        self._threads = ThreadPoolExecutor(backend.concurrency, thread_name_prefix=backend.name)
+    def __init__(self, load: Callable[[], Backend], tolerance: float) -> None:
+        self._load = load
+        self._tolerance = tolerance
+        self._lock = threading.RLock()
+        self._backend: Backend | None = None
+        self._reference: Reference | None = None
 
-    def submit(self, patches: NDArray[np.float32]) -> Future[NDArray[np.float32]]:
-        return self._threads.submit(self.backend.infer, patches)
+    @property
+    def is_loaded(self) -> bool:
+        return self._backend is not None
+
+    def backend(self) -> Backend:
+        with self._lock:
+            if self._backend is None:
+                self._backend = self._load()
+            return self._backend
+
+    def reference(self) -> Reference:
+        with self._lock:
+            if self._reference is None:
+                self._reference = Reference(self.backend().infer, self._tolerance)
+            return self._reference
 
     def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)
-        self.backend.close()
-
-
-class _Batch(NamedTuple):
-    patches: NDArray[np.float32]
-    connection: _Connection
-    scores: Future[NDArray[np.float32]]
+        with self._lock:
+            if self._backend is not None:
+                self._backend.close()
 
 
 class Dispatcher:
-    """Scores batches of patches on an endpoint or on the CPU.
+    """Scores batches of patches on endpoints, on the CPU, or on both.
 
-    ``cpu-only`` never asks an endpoint. ``endpoint-first`` takes the first endpoint that can serve; when it fails, the
-    batch and all later ones go to the next endpoint and at last to the CPU. ``endpoint-only`` does the same without
-    the CPU. A batch is scored as a whole by one backend or not at all.
+    ``endpoint-first`` uses the endpoints while one of them serves, and the CPU while none does; an overloaded endpoint
+    is waited for. ``endpoint-only`` never uses the CPU, ``cpu-only`` never an endpoint. ``cooperative`` uses both: the
+    CPU takes its work from the other end of the queue and, at the end, also what the endpoints have not answered yet.
+
+    One thread gives out the work; it is the only one that changes what is written here. Answers, results of the CPU
+    and outcomes of checks are posted to it.
 
     Parameters
     ----------
     policy
         See above.
     endpoints
-        Functions that connect to an endpoint, in order of preference; they raise :class:`ServiceError` when it cannot
-        serve.
+        The endpoints; work is shared among those that serve, by their weights.
     cpu
-        Function that loads the model for the CPU.
+        Function that loads the model for the CPU. Its scores are also what those of the endpoints are compared with.
+    tolerance
+        Largest difference between scores of an endpoint and of the CPU.
+    patience_s
+        How long an overloaded endpoint is waited for before it counts as lost, in seconds; with ``endpoint-only`` also
+        how long one that has served is waited for.
+    retries
+        How often a request that failed is sent again, to whichever endpoint.
 
-    Attributes
-    ----------
-    fallbacks
-        The endpoints that were given up, in order.
+    Raises
+    ------
+    ConfigError
+        The policy needs an endpoint, and there is none.
     """
 
     def __init__(
-        self, policy: Policy, endpoints: Sequence[Callable[[], Backend]], cpu: Callable[[], Backend]
+        self,
+        policy: Policy,
+        endpoints: Sequence[EndpointOptions],
+        cpu: Callable[[], Backend],
+        *,
+        tolerance: float = 1e-5,
+        patience_s: float = 300.0,
+        retries: int = 4,
     ) -> None:
         if policy != "cpu-only" and not endpoints:
             raise ConfigError(f"policy {policy} needs an endpoint", where="inference.endpoints")
         self._policy = policy
-        self._waiting = [] if policy == "cpu-only" else list(endpoints)
-        self._cpu = cpu
-        self._current: _Connection | None = None
-        self._connections: list[_Connection] = []
-        self._patches = 0
+        self._retries = retries
+        self._local = _LocalModel(cpu, tolerance)
+        self._lanes = (
+            []
+            if policy == "cpu-only"
+            else [EndpointLane(options, self, patience_s=patience_s) for options in endpoints]
+        )
         self.fallbacks: list[Fallback] = []
+        """The endpoints that were left, in order."""
+        self.cpu_patches = 0
+        """Number of hits that the CPU has scored."""
+        self._waiting = PieceQueue()
+        self._for_cpu: deque[Piece] = deque()
+        self._collector = ScoreCollector()
+        self._cpu_threads: ThreadPoolExecutor | None = None
+        self._cpu_free = 0
+        self._is_input_over = False
+        self._is_closed = False
+        self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._engine: threading.Thread | None = None
+        # What the engine and the caller share.
+        self._changed = threading.Condition()
+        self._ready: deque[tuple[NDArray[np.float32], str]] = deque()
+        self._held = 0
+        self._put = 0
+        self._taken = 0
+        self._error: BaseException | None = None
 
     @property
-    def used(self) -> list[Backend]:
-        """The backends that were connected, in order."""
-        return [connection.backend for connection in self._connections]
+    def statistics(self) -> list[EndpointStatistics]:
+        """What was seen of every endpoint."""
+        return [lane.statistics for lane in self._lanes]
 
     @property
     def batch_size(self) -> int:
-        """Patches per batch that suit the present backend; connects to it."""
-        return self._connected().backend.batch_size
+        """Patches per batch that suit the backends."""
+        if not self._lanes:
+            return self._local.backend().batch_size
+        return max(lane.options.request_patches for lane in self._lanes) - CANARIES
 
     def score(
         self, batches: Iterable[NDArray[np.float32]]
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.object_]]]:
-        """Score batches in their order; the next ones are made and scored while one is waited for.
+        """Score batches; the next ones are made while those before are scored.
 
         Parameters
         ----------
         batches
-            float32 [n, 48, 48] each. They are taken from the iterator when there is room for them: no more than twice
-            the calls that the backend takes at the same time are held.
+            float32 [n, 48, 48] each. They are taken from the iterator when there is room for them: what is held is
+            bounded.
 
         Yields
         ------
-        Scores of a batch, float32 [n, 4], and the backend that made them, str [n].
+        Scores, float32 [n, 4], and the backends that made them, str [n], in the order of the hits. They come in chunks
+        of other sizes than the batches.
 
         Raises
         ------
@@ -129,57 +192,239 @@ class Dispatcher:
         ModelError
             The local model is unusable.
         """
-        waiting: deque[_Batch] = deque()
+        self._start()
+        self.post(lambda: self._set_input_over(value=False))
         for patches in batches:
-            waiting.append(self._submit(patches))
-            while len(waiting) >= 2 * waiting[-1].connection.backend.concurrency:
-                yield self._result(waiting.popleft())
-        while waiting:
-            yield self._result(waiting.popleft())
+            if not len(patches):
+                continue
+            yield from self._wait_until(lambda: self._held < self._most_held())
+            with self._changed:
+                piece = Piece(self._put, patches)
+                self._put += len(patches)
+                self._held += len(patches)
+            self.post(lambda piece=piece: self._waiting.append(piece))  # type: ignore[misc]
+        self.post(lambda: self._set_input_over(value=True))
+        yield from self._wait_until(lambda: self._taken == self._put)
 
     def close(self) -> None:
-        """Release all backends; calls that have begun are waited for."""
-        for connection in self._connections:
-            connection.close()
+        """Release all backends; what is under way is given up."""
+        if self._engine is not None:
+            self.post(self._set_closed)
+            self._engine.join()
+        for lane in self._lanes:
+            lane.close()
+        if self._cpu_threads is not None:
+            self._cpu_threads.shutdown(cancel_futures=True)
+        self._local.close()
 
-    def _submit(self, patches: NDArray[np.float32]) -> _Batch:
-        connection = self._connected()
-        return _Batch(patches, connection, connection.submit(patches))
+    # The caller's side
 
-    def _result(self, batch: _Batch) -> tuple[NDArray[np.float32], NDArray[np.object_]]:
+    def _start(self) -> None:
+        if self._engine is None:
+            self._engine = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+            self._engine.start()
+
+    def _wait_until(
+        self, condition: Callable[[], bool]
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.object_]]]:
+        """Give what is scored until a condition holds."""
         while True:
-            try:
-                scores = batch.scores.result()
-            except (ServiceError, ModelError) as error:
-                if batch.connection.is_cpu:
-                    raise
-                # Of several batches that were under way, the first to fail has given the endpoint up.
-                if batch.connection is self._current:
-                    self._give_up(error)
-                batch = self._submit(batch.patches)
-            else:
-                self._patches += len(scores)
-                return scores, np.full(len(scores), batch.connection.backend.name, dtype=object)
+            with self._changed:
+                self._changed.wait_for(lambda: self._error or self._ready or condition())
+                if self._error is not None:
+                    raise self._error
+                chunks = list(self._ready)
+                self._ready.clear()
+                self._taken += sum(len(scores) for scores, _ in chunks)
+                is_met = condition()
+            for scores, backend in chunks:
+                yield scores, np.full(len(scores), backend, dtype=object)
+            if is_met:
+                return
 
-    def _connected(self) -> _Connection:
-        while self._current is None:
-            if self._waiting:
-                try:
-                    self._current = _Connection(self._waiting.pop(0)(), is_cpu=False)
-                except ServiceError as error:
-                    self._give_up(error)
-            elif self._policy == "endpoint-only":
-                raise ServiceError(
+    def _most_held(self) -> int:
+        """Give the number of patches that may wait or be under way: enough that no backend ever waits for them."""
+        under_way = sum(lane.options.max_in_flight * lane.most_patches for lane in self._lanes)
+        if not self._lanes or self._local.is_loaded:
+            cpu = self._local.backend()
+            under_way += 2 * cpu.concurrency * cpu.batch_size
+        return under_way + 1
+
+    # What lanes call (LaneOwner)
+
+    def post(self, event: Callable[[], None]) -> None:
+        """Have a function called in the thread that gives out the work."""
+        self._events.put(event)
+
+    def reference(self) -> Reference:
+        """Give the golden batch and its scores by the local model."""
+        return self._local.reference()
+
+    def deliver(self, piece: Piece, scores: NDArray[np.float32], backend: str) -> bool:
+        """Take the scores of a piece, unless its hits have scores already."""
+        if not piece.is_needed:
+            return False
+        piece.is_done = True
+        whole = piece.whole
+        if whole is None:
+            self._collect([(piece.first, scores)], backend)
+        else:
+            piece.scores = scores
+            if all(part.is_done for part in whole.parts):
+                whole.is_done = True
+                self._collect(
+                    [(part.first, part.scores) for part in whole.parts if part.scores is not None], backend
+                )
+                for lane in self._lanes:
+                    lane.abandon(whole)
+        return True
+
+    def again(self, piece: Piece) -> None:
+        """Take back a piece that an endpoint did not score."""
+        if piece.parts:  # the CPU is at it already
+            return
+        if piece.tries <= self._retries:
+            self._waiting.put_back(piece)
+        elif self._policy == "endpoint-only":
+            self.fail(
+                ServiceError(
+                    f"a request failed {piece.tries} times, and the policy endpoint-only forbids the CPU",
+                    found="; ".join(str(lane.reason) for lane in self._lanes if lane.reason) or None,
+                    hint="The log and the status file name each failure",
+                )
+            )
+        else:
+            self._for_cpu.append(piece)
+
+    def left(self, error: EndpointError) -> None:
+        """Take notice that an endpoint is left."""
+        reason = str(error)
+        if not any(fallback.reason == reason for fallback in self.fallbacks):
+            self.fallbacks.append(Fallback(self._put - self._held, reason))
+
+    def fail(self, error: BaseException) -> None:
+        """End the scoring with an error."""
+        with self._changed:
+            if self._error is None:
+                self._error = error
+            self._changed.notify_all()
+
+    # The thread that gives out the work
+
+    def _run(self) -> None:
+        try:
+            while not self._is_closed and self._error is None:
+                self._give_out(time.monotonic())
+                self._handle_events()
+        except BaseException as error:  # noqa: BLE001  (it is raised in the caller's thread)
+            self.fail(error)
+
+    def _handle_events(self) -> None:
+        try:
+            self._events.get(timeout=self._pause_s())()
+            while True:
+                self._events.get_nowait()()
+        except queue.Empty:
+            return
+
+    def _pause_s(self) -> float | None:
+        now = time.monotonic()
+        due = [at for lane in self._lanes if (at := lane.next_event_at(now)) is not None]
+        if self._held and self._policy == "endpoint-only":
+            due.append(now + 1.0)  # to see when the patience ends
+        return max(min(due) - now, 0.0) if due else None
+
+    def _give_out(self, now: float) -> None:
+        for lane in self._lanes:
+            lane.advance(now)
+        if self._policy == "endpoint-only" and self._held and all(x.is_given_up(now) for x in self._lanes):
+            self.fail(
+                ServiceError(
                     "no endpoint can serve, and the policy endpoint-only forbids the CPU",
-                    found="; ".join(fallback.reason for fallback in self.fallbacks),
+                    found="; ".join(str(lane.reason) for lane in self._lanes),
                     hint="Start the server, correct inference.endpoints, or choose the policy endpoint-first",
                 )
-            else:
-                self._current = _Connection(self._cpu(), is_cpu=True)
-            if self._current is not None:
-                self._connections.append(self._current)
-        return self._current
+            )
+        self._feed_endpoints(now)
+        while self._policy != "endpoint-only" and (piece := self._next_for_cpu()) is not None:
+            self._feed_cpu(piece)
 
-    def _give_up(self, error: ServiceError | ModelError) -> None:
-        self._current = None
-        self.fallbacks.append(Fallback(self._patches, str(error)))
+    def _feed_endpoints(self, now: float) -> None:
+        while len(self._waiting):
+            lanes = [lane for lane in self._lanes if lane.room(now)]
+            if not lanes:
+                return
+            least = min(lane.passes for lane in lanes)
+            lane = next(lane for lane in lanes if lane.passes == least)
+            for other in lanes:  # one that has come back must not catch up with a burst
+                other.passes = min(other.passes, least + 1 / other.options.weight)
+            lane.send(self._waiting.take_first(lane.most_patches))
+
+    def _next_for_cpu(self) -> Piece | None:
+        is_hopeful = any(lane.is_hopeful for lane in self._lanes)
+        if not self._for_cpu and is_hopeful and self._policy != "cooperative":
+            return None
+        if not self._for_cpu and not len(self._waiting) and not self._could_attempt_again():
+            return None
+        if self._cpu_threads is None:
+            cpu = self._local.backend()
+            self._cpu_free = cpu.concurrency
+            self._cpu_threads = ThreadPoolExecutor(cpu.concurrency, thread_name_prefix=cpu.name)
+        if not self._cpu_free:
+            return None
+        size = self._local.backend().batch_size
+        while self._for_cpu:
+            piece = self._for_cpu.popleft()
+            if piece.is_needed:
+                return piece
+        if len(self._waiting):
+            return self._waiting.take_last(size) if is_hopeful else self._waiting.take_first(size)
+        if self._could_attempt_again():
+            latest = max(self._under_way(), key=lambda piece: piece.first)
+            self._for_cpu.extend(latest.attempt_again(size))
+            return self._for_cpu.popleft()
+        return None
+
+    def _could_attempt_again(self) -> bool:
+        return self._policy == "cooperative" and self._is_input_over and bool(self._under_way())
+
+    def _under_way(self) -> list[Piece]:
+        return [
+            piece
+            for lane in self._lanes
+            for piece in lane.pieces_under_way
+            if piece.is_needed and not piece.parts
+        ]
+
+    def _feed_cpu(self, piece: Piece) -> None:
+        assert self._cpu_threads is not None
+        self._cpu_free -= 1
+        future = self._cpu_threads.submit(self._local.backend().infer, piece.patches)
+        future.add_done_callback(lambda done: self.post(lambda: self._cpu_done(piece, done)))
+
+    def _cpu_done(self, piece: Piece, future: Future[NDArray[np.float32]]) -> None:
+        self._cpu_free += 1
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:
+            self.fail(error)
+        else:
+            self.deliver(piece, future.result(), self._local.backend().name)
+
+    def _collect(self, parts: Sequence[tuple[int, NDArray[np.float32]]], backend: str) -> None:
+        n = sum(len(scores) for _, scores in parts)
+        for first, scores in parts:
+            self._collector.add(first, scores, backend)
+        if self._local.is_loaded and backend == self._local.backend().name:
+            self.cpu_patches += n
+        with self._changed:
+            self._held -= n
+            self._ready.extend(self._collector.take())
+            self._changed.notify_all()
+
+    def _set_input_over(self, *, value: bool) -> None:
+        self._is_input_over = value
+
+    def _set_closed(self) -> None:
+        self._is_closed = True

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter, deque
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,20 +28,18 @@ from protosonic.images.patches import PatchCutter
 from protosonic.images.unit import UnitReader
 from protosonic.inference.contract import SCORE_NAMES
 from protosonic.inference.dispatcher import Dispatcher
+from protosonic.inference.endpoint_options import EndpointOptions
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
-from protosonic.inference.triton_backend import EndpointOptions, TritonBackend
 from protosonic.publish import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from protosonic.config import Settings
     from protosonic.images.profiles import Profile
     from protosonic.images.unit import UnitEvent
-    from protosonic.inference.contract import Backend
 
 __all__ = ["infer_partition", "make_dispatcher", "patch_batches", "score_events"]
 
@@ -145,7 +144,7 @@ def infer_partition(
         profile=profile,
         duplicate_patches=duplicates,
         seconds=seconds,
-        backends=tuple(_backend_use(backend) for backend in dispatcher.used),
+        backends=tuple(_backends_used(dispatcher)),
         fallbacks=tuple(fallback.reason for fallback in dispatcher.fallbacks),
     )
     write_record(status_file, status)
@@ -157,21 +156,37 @@ def make_dispatcher(settings: Settings, model: Path, threads: int) -> Dispatcher
     """Make the dispatcher that the configuration describes; nothing is connected yet."""
     inference = settings.inference
 
-    def endpoint(url: str) -> Callable[[], Backend]:
-        options = EndpointOptions(
-            url=url,
+    def path(name: str | None) -> Path | None:
+        return None if name is None else Path(name)
+
+    endpoints = [
+        EndpointOptions(
+            url=endpoint.url,
             model=settings.model.name,
             version=settings.model.version,
+            weight=endpoint.weight,
+            ca_file=path(endpoint.ca_file),
+            cert_file=path(endpoint.cert_file),
+            key_file=path(endpoint.key_file),
+            token_file=path(endpoint.token_file),
+            token_env=endpoint.token_env,
+            headers=endpoint.headers,
+            compression=endpoint.compression,
             connect_timeout_s=inference.connect_timeout_s,
             request_timeout_s=inference.request_timeout_s,
-            request_patches=inference.request_patches,
+            request_bytes=inference.request_bytes,
+            max_in_flight=inference.max_in_flight,
+            latency_target_s=inference.latency_target_s,
         )
-        return lambda: TritonBackend(options)
-
+        for endpoint in inference.endpoints
+    ]
     return Dispatcher(
         inference.policy,
-        [endpoint(entry.url) for entry in inference.endpoints],
+        endpoints,
         lambda: OnnxRuntimeBackend(model, threads, inference.batch_size),
+        tolerance=inference.tolerance,
+        patience_s=inference.patience_s,
+        retries=inference.retries,
     )
 
 
@@ -183,26 +198,23 @@ def score_events(unit: UnitReader, dispatcher: Dispatcher) -> Iterator[ScoredEve
         dispatcher.batch_size,
         blank_duplicates=unit.header["duplicate_patches"] == "larsoft",
     )
-    completed: deque[list[UnitEvent]] = deque()
+    waiting: deque[UnitEvent] = deque()
 
     def patches() -> Iterator[NDArray[np.float32]]:
         for batch in batches:
-            completed.append(batch.completed)
+            waiting.extend(batch.completed)
             yield batch.patches
 
-    scores: list[NDArray[np.float32]] = []
-    backends: list[NDArray[np.object_]] = []
-    for batch_scores, batch_backends in dispatcher.score(patches()):
-        scores.append(batch_scores)
-        backends.append(batch_backends)
-        if events := completed.popleft():
-            all_scores, all_backends = np.concatenate(scores), np.concatenate(backends)
-            first = 0
-            for event in events:
-                last = first + event.n_hits
-                yield ScoredEvent(event, all_scores[first:last], all_backends[first:last])
-                first = last
-            scores, backends = [all_scores[first:]], [all_backends[first:]]
+    scores = np.empty((0, len(SCORE_NAMES)), np.float32)
+    backends = np.empty(0, dtype=object)
+    for more_scores, more_backends in dispatcher.score(patches()):
+        scores, backends = np.concatenate([scores, more_scores]), np.concatenate([backends, more_backends])
+        while waiting and waiting[0].n_hits <= len(scores):
+            event = waiting.popleft()
+            yield ScoredEvent(event, scores[: event.n_hits], backends[: event.n_hits])
+            scores, backends = scores[event.n_hits :], backends[event.n_hits :]
+    for event in waiting:  # those without hits at the end
+        yield ScoredEvent(event, scores, backends)
 
 
 def patch_batches(
@@ -271,19 +283,20 @@ def _event_statuses(
         )
 
 
-def _backend_use(backend: Backend) -> BackendUse:
-    if not isinstance(backend, TritonBackend):
-        return BackendUse(backend=backend.name)
-    statistics = backend.statistics
-    return BackendUse(
-        backend=backend.name,
-        endpoint=backend.url,
-        model_version=backend.model_version,
-        requests=statistics.requests,
-        bytes_sent=statistics.bytes_sent,
-        bytes_received=statistics.bytes_received,
-        latency_s=_percentiles(statistics.latency_s),
-    )
+def _backends_used(dispatcher: Dispatcher) -> Iterator[BackendUse]:
+    for statistics in dispatcher.statistics:
+        if statistics.answers:
+            yield BackendUse(
+                backend="triton",
+                endpoint=statistics.url,
+                model_version=statistics.model_versions[-1],
+                requests=statistics.requests,
+                bytes_sent=statistics.bytes_sent,
+                bytes_received=statistics.bytes_received,
+                latency_s=_percentiles(statistics.latency_s),
+            )
+    if dispatcher.cpu_patches:
+        yield BackendUse(backend=OnnxRuntimeBackend.name)
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float]:

@@ -1,0 +1,407 @@
+"""One gRPC channel to a server of the KServe v2 protocol; every call has a deadline, every failure a class."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from protosonic.errors import ConfigError, ModelError, ProtosonicError
+from protosonic.inference.contract import INPUT_NAME, OUTPUTS, ModelTensors, TensorSpec, join_scores
+from protosonic.inference.credentials import BearerToken
+from protosonic.inference.failure_policy import EndpointError, FailureClass, classify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from protosonic.inference.endpoint_options import EndpointOptions
+    from protosonic.inference.failure_policy import Calls
+
+__all__ = ["Answer", "Call", "Request", "ServerTimes", "TritonClient"]
+
+MOST_MESSAGE_BYTES = 2**31 - 1
+"""What protobuf allows; gRPC's own default of 4 MB is too little."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prepared inference request.
+
+    Attributes
+    ----------
+    n_patches
+        Number of patches in it.
+    n_bytes
+        Their size.
+    tensor
+        The tensor as the client library holds it.
+    """
+
+    n_patches: int
+    n_bytes: int
+    tensor: Any
+
+
+class Answer(NamedTuple):
+    """What came back.
+
+    Attributes
+    ----------
+    scores
+        float32 [n, 4], columns :data:`protosonic.inference.contract.SCORE_NAMES`; all are finite.
+    model_version
+        The version that computed them.
+    n_bytes
+        Bytes of the tensors that were received.
+    seconds
+        Time from sending to the answer.
+    """
+
+    scores: NDArray[np.float32]
+    model_version: str
+    n_bytes: int
+    seconds: float
+
+
+class ServerTimes(NamedTuple):
+    """What a server says of a model since it was loaded, over all its clients.
+
+    Attributes
+    ----------
+    requests
+        Number of successful requests.
+    queue_s, compute_s
+        Sum over these of the time that they waited, and of the time that they were worked on, in seconds.
+    """
+
+    requests: int
+    queue_s: float
+    compute_s: float
+
+
+class Call:
+    """A request that is under way.
+
+    Attributes
+    ----------
+    sent_at
+        When it was sent, by :func:`time.monotonic`.
+    headers
+        What was sent as metadata.
+    """
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self.sent_at = time.monotonic()
+        self.headers = headers
+        self._context: Any = None
+        self._is_cancelled = False
+        self._lock = threading.Lock()
+
+    def cancel(self) -> None:
+        """Give the request up; its callback is still called, once."""
+        with self._lock:
+            self._is_cancelled = True
+            context = self._context
+        if context is not None:
+            context.cancel()
+
+    def _attach(self, context: Any) -> None:
+        with self._lock:
+            self._context = context
+            is_cancelled = self._is_cancelled
+        if is_cancelled:
+            context.cancel()
+
+
+class TritonClient:
+    """A client of one endpoint, over one long-lived channel.
+
+    Nothing is sent before the first call. Threads may share it; processes may not, because gRPC does not survive a
+    fork: make it after that.
+
+    Parameters
+    ----------
+    options
+        How to reach the model.
+
+    Raises
+    ------
+    ConfigError
+        A file of certificates or the token cannot be read.
+    """
+
+    def __init__(self, options: EndpointOptions) -> None:
+        # gRPC writes every refused connection to standard error unless told otherwise before it is imported.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        import tritonclient.grpc as triton
+
+        self.options = options
+        self.was_ready = False
+        """Whether the model has been ready once: set by whoever has checked it."""
+        self.tensors = ModelTensors(INPUT_NAME, {name: name for name in OUTPUTS})
+        self._triton = triton
+        self._pid = os.getpid()
+        self._token = (
+            BearerToken(options.token_file, options.token_env)
+            if options.token_file or options.token_env
+            else None
+        )
+        try:
+            self._client = triton.InferenceServerClient(
+                options.address,
+                ssl=options.uses_tls,
+                root_certificates=options.ca_file,
+                private_key=options.key_file,
+                certificate_chain=options.cert_file,
+                channel_args=[
+                    ("grpc.max_send_message_length", MOST_MESSAGE_BYTES),
+                    ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
+                    # A new client is a new connection: otherwise channels to one address share a dead one.
+                    ("grpc.use_local_subchannel_pool", 1),
+                    # Where a name has several addresses, one connection must not pin this job to one server.
+                    ("grpc.lb_policy_name", "round_robin"),
+                    ("grpc.initial_reconnect_backoff_ms", 250),
+                    ("grpc.min_reconnect_backoff_ms", 1000),
+                    ("grpc.max_reconnect_backoff_ms", 5000),
+                    # What is tried again is decided in one place, and it is not here.
+                    ("grpc.enable_retries", 0),
+                ],
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"a certificate file cannot be read: {error.strerror}",
+                file=error.filename,
+                where="inference.endpoints",
+            ) from error
+
+    def has_newer_token(self, call: Call | None = None) -> bool:
+        """Whether there is another bearer token than the one that a call, by default the last one, was made with."""
+        return self._token is not None and self._token.changed_since_used(call.headers if call else None)
+
+    def close(self) -> None:
+        """Close the channel; what is under way is cancelled."""
+        self._client.close()
+
+    def is_live(self) -> bool:
+        """Ask whether the server lives.
+
+        Raises
+        ------
+        EndpointError
+            The call failed; so do all other methods.
+        """
+        return bool(self._call("the liveness check", self._client.is_server_live))
+
+    def repository_index(self) -> list[tuple[str, str, str]] | None:
+        """List name, version and state of the server's models; ``None`` where the server has no such call.
+
+        Busy sites reject this call, and no other, to turn new clients away (SuperSONIC).
+        """
+        try:
+            index = self._call(
+                "reading the list of models", self._client.get_model_repository_index, calls="admission"
+            )
+        except EndpointError as error:
+            if error.failure is FailureClass.PROTOCOL:
+                return None
+            raise
+        return [(model.name, model.version, model.state) for model in index.models]
+
+    def is_model_ready(self) -> bool:
+        """Ask whether model and version are ready."""
+        return bool(
+            self._call(
+                "the readiness check", self._client.is_model_ready, self.options.model, self.options.version
+            )
+        )
+
+    def read_tensors(self) -> ModelTensors:
+        """Read the model's metadata and find the tensors of the contract; requests use their names from then on."""
+        metadata = self._call(
+            "reading the model's metadata",
+            self._client.get_model_metadata,
+            self.options.model,
+            self.options.version,
+        )
+
+        def spec(tensor: Any) -> TensorSpec:
+            return TensorSpec(
+                tensor.name, tensor.datatype, tuple(n if n >= 0 else None for n in tensor.shape)
+            )
+
+        try:
+            self.tensors = ModelTensors.match(
+                [spec(tensor) for tensor in metadata.inputs],
+                [spec(tensor) for tensor in metadata.outputs],
+                what=str(self.options),
+            )
+        except ModelError as error:
+            raise self._error(error.message, FailureClass.WRONG_MODEL, hint=error.hint) from error
+        return self.tensors
+
+    def model_config(self) -> Any | None:
+        """Read the model's configuration (``inference.ModelConfig``); ``None`` where the server has no such call."""
+        try:
+            answer = self._call(
+                "reading the model's configuration",
+                self._client.get_model_config,
+                self.options.model,
+                self.options.version,
+            )
+        except EndpointError as error:
+            if error.failure is FailureClass.PROTOCOL:
+                return None
+            raise
+        return answer.config
+
+    def server_times(self) -> ServerTimes | None:
+        """Read what the server has counted for the model; ``None`` where it has no such call."""
+        try:
+            answer = self._call(
+                "reading the model's statistics",
+                self._client.get_inference_statistics,
+                self.options.model,
+                self.options.version,
+            )
+        except EndpointError as error:
+            if error.failure is FailureClass.PROTOCOL:
+                return None
+            raise
+        statistics = [model.inference_stats for model in answer.model_stats]
+        return ServerTimes(
+            sum(part.success.count for part in statistics),
+            sum(part.queue.ns for part in statistics) / 1e9,
+            sum(part.compute_input.ns + part.compute_infer.ns + part.compute_output.ns for part in statistics)
+            / 1e9,
+        )
+
+    def prepare(self, patches: NDArray[np.float32]) -> Request:
+        """Make a request of patches, float32 [n, 48, 48]; the data is copied."""
+        data = np.ascontiguousarray(patches, np.float32)[..., None]
+        tensor = self._triton.InferInput(self.tensors.input, data.shape, "FP32")
+        tensor.set_data_from_numpy(data)
+        return Request(len(data), data.nbytes, tensor)
+
+    def infer(self, request: Request) -> Answer:
+        """Send a request and wait for its answer."""
+        answer: Future[Answer | ProtosonicError] = Future()
+        self.send(request, answer.set_result)
+        result = answer.result()
+        if isinstance(result, ProtosonicError):
+            raise result
+        return result
+
+    def send(self, request: Request, callback: Callable[[Answer | ProtosonicError], None]) -> Call:
+        """Send a request; `callback` gets the answer or the error, once, in a thread of gRPC.
+
+        Answers come in any order.
+        """
+        try:
+            call = Call(self._headers())
+        except ConfigError as error:
+            callback(error)
+            return Call({})
+
+        def answered(result: Any, error: Exception | None) -> None:
+            try:
+                outcome: Answer | ProtosonicError = (
+                    self._answer(result, request.n_patches, time.monotonic() - call.sent_at)
+                    if error is None
+                    else self._classified("the inference request", error)
+                )
+            except ProtosonicError as problem:
+                outcome = problem
+            except Exception as problem:  # noqa: BLE001  (gRPC would print it, and nobody would get an answer)
+                outcome = self._error(
+                    "the answer cannot be read", FailureClass.WRONG_ANSWER, found=repr(problem)
+                )
+            callback(outcome)
+
+        try:
+            context = self._client.async_infer(
+                self.options.model,
+                [request.tensor],
+                callback=answered,
+                model_version=self.options.version,
+                outputs=[self._triton.InferRequestedOutput(name) for name in self.tensors.outputs.values()],
+                client_timeout=self.options.request_timeout_s,
+                headers=call.headers,
+                compression_algorithm=None
+                if self.options.compression == "none"
+                else self.options.compression,
+            )
+        except ValueError as error:  # the channel was closed meanwhile
+            callback(self._error("the channel is closed", FailureClass.UNAVAILABLE, found=error))
+        else:
+            call._attach(context)
+        return call
+
+    def _headers(self) -> dict[str, str]:
+        if self._pid != os.getpid():
+            msg = "a TritonClient was carried through a fork; make it in the process that uses it"
+            raise RuntimeError(msg)
+        return {**self.options.headers, **(self._token.header() if self._token else {})}
+
+    def _call(self, what: str, function: Callable[..., Any], *args: Any, calls: Calls = "any") -> Any:
+        try:
+            return function(*args, headers=self._headers(), client_timeout=self.options.connect_timeout_s)
+        except self._triton.InferenceServerException as error:
+            raise self._classified(what, error, calls=calls) from error
+        except ValueError as error:
+            raise self._error("the channel is closed", FailureClass.UNAVAILABLE, found=error) from error
+
+    def _classified(self, what: str, error: Any, *, calls: Calls = "inference") -> EndpointError:
+        status = (error.status() or "").removeprefix("StatusCode.") or None
+        message = error.message() or ""
+        return EndpointError(
+            f"{what} failed",
+            classify(status, message, calls=calls, was_ready=self.was_ready),
+            file=str(self.options),
+            status=status,
+            found=f"{status or 'client error'}: {message}",
+        )
+
+    def _error(self, message: str, failure: FailureClass, **facts: Any) -> EndpointError:
+        return EndpointError(message, failure, file=str(self.options), **facts)
+
+    def _answer(self, result: Any, n: int, seconds: float) -> Answer:
+        response = result.get_response()
+        found = [output.name for output in response.outputs]
+        outputs: dict[str, NDArray[np.float32]] = {}
+        for contract_name, name in self.tensors.outputs.items():
+            if found.count(name) != 1:
+                raise self._error(
+                    f"the answer must have one output {name}",
+                    FailureClass.WRONG_ANSWER,
+                    found=found or "none",
+                )
+            output = response.outputs[found.index(name)]
+            # Servers other than Triton may answer with typed contents, which the client library does not read.
+            values = (
+                np.array(output.contents.fp32_contents, np.float32)
+                if output.datatype == "FP32" and output.contents.fp32_contents
+                else None
+            )
+            try:
+                outputs[contract_name] = (
+                    result.as_numpy(name) if values is None else values.reshape(list(output.shape))
+                )
+            except (ValueError, TypeError) as error:
+                raise self._error(
+                    f"output {name} has not the size of its shape", FailureClass.WRONG_ANSWER, found=error
+                ) from error
+        try:
+            scores = join_scores(outputs, n, what=str(self.options))
+        except ModelError as error:
+            raise self._error(
+                error.message, FailureClass.WRONG_ANSWER, expected=error.expected, found=error.found
+            ) from error
+        n_bytes = sum(output.nbytes for output in outputs.values())
+        return Answer(scores, response.model_version, n_bytes, seconds)
