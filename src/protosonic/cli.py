@@ -32,6 +32,13 @@ SettingsOption = Annotated[
 CampaignOption = Annotated[
     str | None, typer.Option("--campaign", help="Name of the campaign, where the folder holds several.")
 ]
+InstancesOption = Annotated[
+    int, typer.Option(min=1, help="Sessions that work at the same time; per GPU where there are GPUs.")
+]
+MaxBatchSizeOption = Annotated[int, typer.Option(min=1, help="Most patches that are scored together.")]
+MaxQueueSizeOption = Annotated[
+    int, typer.Option(min=0, help="Requests that may wait; more are turned away. 0 is no limit.")
+]
 WorkdirArgument = Annotated[Path, typer.Argument(help="Working directory of the campaign.")]
 
 
@@ -328,6 +335,12 @@ def serve(
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8001,
     http_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
     metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8002,
+    instances: InstancesOption = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of an instance; all cores by default.")
+    ] = None,
+    max_batch_size: MaxBatchSizeOption = 2048,
+    max_queue_size: MaxQueueSizeOption = 256,
 ) -> None:
     """Run an NVIDIA Triton server with a model on this machine, until SIGTERM or SIGINT (Ctrl-C).
 
@@ -336,10 +349,21 @@ def serve(
     Only this machine can reach it. When it is ready it prints one line: ready grpc://127.0.0.1:PORT. The server is
     installed at the first call.
     """
+    import os
+
+    from protosonic.serving.repository import ServedModel
     from protosonic.serving.server import Ports, serve_model
 
+    served = ServedModel(
+        name,
+        version,
+        instances=instances,
+        threads=threads or len(os.sched_getaffinity(0)),
+        max_batch_size=max_batch_size,
+        max_queue_size=max_queue_size,
+    )
     ports = Ports(grpc_port, http_port, metrics_port)
-    serve_model(model, name, version, ports, lambda url: typer.echo(f"ready {url}"))
+    serve_model(model, served, ports, lambda url: typer.echo(f"ready {url}"))
 
 
 @config_app.command("schema")
@@ -389,6 +413,40 @@ def model_check(file: Annotated[Path, typer.Argument(help="ONNX file.")]) -> Non
     typer.echo(
         f"{file}: meets the contract{', untrained' if record.untrained else ''}; sha256 {record.sha256}"
     )
+
+
+@model_app.command("repository")
+def model_repository(
+    folder: Annotated[Path, typer.Argument(help="Model repository; made where it is missing.")],
+    model: Annotated[
+        Path | None, typer.Option(help="ONNX file; the untrained bundled model by default.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the model at the endpoint.")] = "emtrkmichel",
+    version: Annotated[str, typer.Option(help="Version of the model at the endpoint.")] = "1",
+    form: Annotated[
+        str, typer.Option(help="onnxruntime: production, on GPUs; python: the server of PyPI, on the CPU.")
+    ] = "onnxruntime",
+    max_batch_size: MaxBatchSizeOption = 2048,
+    instances: InstancesOption = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of an instance; form python.")] = 1,
+    max_queue_size: MaxQueueSizeOption = 256,
+    queue_timeout: Annotated[
+        float, typer.Option(min=0, help="A request that has waited for so many seconds is turned away.")
+    ] = 100.0,
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="Let GPUs compute in TF32: faster, scores differ by about 1e-3.")
+    ] = False,
+) -> None:
+    """Write a model into a model repository for Triton; other versions of it stay.
+
+    Example: [bold]protosonic model repository /srv/models --model cnn.onnx --version 2[/bold]
+    """
+    from protosonic.serving.repository import ServedModel, as_form, write_repository
+
+    served = ServedModel(
+        name, version, instances, threads, max_batch_size, max_queue_size, queue_timeout, tf32
+    )
+    typer.echo(write_repository(folder, model, served, as_form(form)))
 
 
 @model_app.command("prepare")

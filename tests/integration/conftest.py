@@ -51,9 +51,7 @@ def odd_server(tmp_path_factory: pytest.TempPathFactory, linear_model: Path) -> 
     folder = tmp_path_factory.mktemp("odd")
     repository = folder / "repository"
     weights = linear_weights()
-    wide = write_linear_model(
-        folder / "wide.onnx", weights, output_names=SUFFIXED, input_name=INPUT, widths=(4, 1)
-    )
+    wide = write_linear_model(folder / "wide.onnx", weights, widths=(4, 1))
     nan = write_linear_model(folder / "nan.onnx", np.full_like(weights, np.nan))
     write_repository(repository, linear_model, ServedModel("suffixed", "3", instances=2, max_batch_size=500))
     write_repository(repository, linear_model, ServedModel("wide"))

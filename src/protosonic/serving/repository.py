@@ -1,30 +1,37 @@
-"""The model repository that a Triton server loads an ONNX file from.
+"""The model repository that a Triton server loads an ONNX file from, in two forms.
 
-It is of the form that the python backend reads, the one backend of the server on PyPI: ``model.py`` runs an ONNX
-Runtime session. Whatever the ONNX file calls its tensors, they are served under the names of the model contract.
+``onnxruntime`` is for production: the backend of that name in the official containers, on GPUs. ``python`` is for the
+server on PyPI, which has no other backend: ``model.py`` runs an ONNX Runtime session on the CPU. Whatever the ONNX file
+calls its tensors, they are served under the names of the model contract.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 import shutil
+import tempfile
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
-
-import onnx
+from typing import Any, Literal, get_args
 
 from protosonic.errors import ConfigError
-from protosonic.inference.contract import INPUT_NAME, ModelTensors, TensorSpec
+from protosonic.inference.contract import OUTPUTS
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
+from protosonic.inference.untrained import is_untrained, write_untrained_model
 from protosonic.publish import publish_folder, sha256_of
+from protosonic.serving.onnx_file import copy_with_contract_names
 
-if TYPE_CHECKING:
-    from pathlib import Path
+__all__ = ["Form", "ServedModel", "as_form", "read_config", "write_repository"]
 
-__all__ = ["ServedModel", "write_repository"]
+Form = Literal["onnxruntime", "python"]
+
+log = logging.getLogger(__name__)
+
+LABELS = {"em_trk_none_netout": "labels_em_trk_none.txt", "michel_netout": "labels_michel.txt"}
+"""Output → file with the names of its columns, as LArSoft's example repository calls them."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +43,29 @@ class ServedModel:
     name, version
         What clients ask for; Triton wants a positive number as version.
     instances
-        Sessions that work at the same time.
+        Sessions that work at the same time; for each GPU in the form ``onnxruntime``.
     threads
-        CPU threads of one session.
+        CPU threads of one session, in the form ``python``.
     max_batch_size
-        Most patches in a request; also bounds the shared memory between server and session (9,216 bytes a patch).
+        Most patches in a request, and in what is scored together. It bounds the memory: 9,216 bytes a patch on the
+        way, and about 400 kB in the network.
+    max_queue_size
+        Requests that may wait; more are turned away, and clients slow down. 0 is no limit.
+    queue_timeout_s
+        A request that has waited longer is turned away, in seconds; 0 is no limit. It must be shorter than the
+        clients' deadline, or the server works for those who have gone.
+    tf32
+        Whether GPUs may compute in TF32, in the form ``onnxruntime``.
     """
 
     name: str = "emtrkmichel"
     version: str = "1"
     instances: int = 1
     threads: int = 1
-    max_batch_size: int = 1024
+    max_batch_size: int = 2048
+    max_queue_size: int = 256
+    queue_timeout_s: float = 100.0
+    tf32: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", self.name):
@@ -58,60 +76,138 @@ class ServedModel:
             raise ConfigError("the version of a served model must be a positive number", found=self.version)
 
 
-def write_repository(folder: Path, model: Path, served: ServedModel) -> None:
-    """Write a model into a repository; one of the same name is replaced.
+def as_form(word: str) -> Form:
+    """Take a word for a form.
+
+    Raises
+    ------
+    ConfigError
+        There is no such form.
+    """
+    for form in get_args(Form):
+        if word == form:
+            return form  # type: ignore[no-any-return]
+    raise ConfigError(
+        "there is no such form of a model repository",
+        where="--form",
+        expected=f"one of {', '.join(get_args(Form))}",
+        found=word,
+    )
+
+
+def write_repository(folder: Path, model: Path | None, served: ServedModel, form: Form = "python") -> Path:
+    """Write a model into a repository, beside the versions of it that are there already.
 
     Parameters
     ----------
     folder
-        The repository; created where it is missing. It gets ``<name>/config.pbtxt`` and, in ``<name>/<version>/``,
-        ``model.py`` and a copy of the ONNX file.
+        The repository; created where it is missing. It gets ``<name>/config.pbtxt``, the label files and, in
+        ``<name>/<version>/``, the ONNX file and what the form needs. The same version is replaced; others stay, and
+        are served with the new settings.
     model
-        ONNX file that meets the model contract.
+        ONNX file that meets the model contract; the untrained bundled model by default.
     served
         How to serve it.
+    form
+        Which backend loads it.
+
+    Returns
+    -------
+    The folder of the model, ``<folder>/<name>``.
 
     Raises
     ------
     ModelError
         The file is not a model, or does not meet the contract.
+    ConfigError
+        The repository holds a model of that name in another form.
     """
+    if model is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            write_untrained_model(untrained := Path(temporary, "untrained.onnx"))
+            return write_repository(folder, untrained, served, form)
     OnnxRuntimeBackend(model, threads=1).close()
-    tensors = _tensors(model)
-    names = {INPUT_NAME: tensors.input, **tensors.outputs}
-    with publish_folder(folder / served.name) as part:
-        version = part / served.version
-        version.mkdir()
-        shutil.copyfile(model, version / "model.onnx")
-        (version / "model.py").write_text(_packaged("triton_model.py.txt"), encoding="utf-8")
-        config = Template(_packaged("config.pbtxt.txt")).substitute(
-            name=served.name,
-            max_batch_size=served.max_batch_size,
-            instances=served.instances,
-            threads=served.threads,
-            model_sha256=sha256_of(version / "model.onnx"),
-            # Strings of JSON are strings of protobuf text too.
-            **{name: json.dumps(in_file) for name, in_file in names.items()},
+    if is_untrained(model):
+        log.warning("the model is untrained: its scores mean nothing")
+    target = folder / served.name
+    checksums = _other_versions(target, served, form)
+    with publish_folder(target) as part:
+        for version in checksums:
+            shutil.copytree(target / version, part / version)
+        checksums[served.version] = sha256_of(model)
+        own = part / served.version
+        own.mkdir()
+        copy_with_contract_names(model, own / "model.onnx")
+        if form == "python":
+            (own / "model.py").write_text(_packaged("triton_model.py.txt"), encoding="utf-8")
+        for output, name in LABELS.items():
+            (part / name).write_text("".join(f"{label}\n" for label in OUTPUTS[output]), encoding="utf-8")
+        (part / "config.pbtxt").write_text(_config(served, form, checksums), encoding="utf-8")
+    return target
+
+
+def read_config(path: Path) -> Any:
+    """Read a ``config.pbtxt`` (``inference.ModelConfig``).
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read as one.
+    """
+    # The configuration has its message in Triton's client library.
+    from google.protobuf import text_format  # type: ignore[import-untyped]
+    from tritonclient.grpc import model_config_pb2
+
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+    except (OSError, ValueError, text_format.ParseError) as error:
+        raise ConfigError(
+            "this is not the configuration of a Triton model", file=path, found=str(error)
+        ) from error
+
+
+def _other_versions(target: Path, served: ServedModel, form: Form) -> dict[str, str]:
+    """Give the checksums of the other versions that are there, and make sure that they can be served alike."""
+    if not target.exists():
+        return {}
+    config = read_config(target / "config.pbtxt")
+    checksums = {
+        key.rpartition("_")[2]: value.string_value
+        for key, value in config.parameters.items()
+        if key.startswith("model_sha256_") and key != f"model_sha256_{served.version}"
+    }
+    if checksums and config.backend != form:
+        raise ConfigError(
+            "versions of one model must have one form",
+            file=target,
+            expected=form,
+            found=f"version {', '.join(checksums)} for the backend {config.backend}",
+            hint="Choose another --name or --form, or remove the folder",
         )
-        (part / "config.pbtxt").write_text(config, encoding="utf-8")
+    return checksums
 
 
-def _tensors(model: Path) -> ModelTensors:
-    """Read the names that a model gives to the tensors of the contract."""
-    graph = onnx.load(model, load_external_data=False).graph
-    weights = {tensor.name for tensor in graph.initializer}  # old files list them as inputs as well
-    return ModelTensors.match(
-        [_spec(value) for value in graph.input if value.name not in weights],
-        [_spec(value) for value in graph.output],
-        what=str(model),
+def _config(served: ServedModel, form: Form, checksums: dict[str, str]) -> str:
+    text = _packaged("config_common.pbtxt.txt") + _packaged(f"config_{form}.pbtxt.txt")
+    config = Template(text).substitute(
+        name=served.name,
+        max_batch_size=served.max_batch_size,
+        versions=", ".join(sorted(checksums, key=int)),
+        queue_timeout_us=round(served.queue_timeout_s * 1e6),
+        max_queue_size=served.max_queue_size,
+        instances=served.instances,
+        threads=served.threads,
+        tf32="on" if served.tf32 else "off",
+        use_tf32=int(served.tf32),
     )
-
-
-def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
-    tensor = value.type.tensor_type
-    dtype = onnx.TensorProto.DataType.Name(tensor.elem_type)
-    shape = tuple(size.dim_value if size.HasField("dim_value") else None for size in tensor.shape.dim)
-    return TensorSpec(value.name, "FP32" if dtype == "FLOAT" else dtype, shape)
+    lines = [
+        "# The file that each version was made of, so that a campaign's provenance can be compared with it.\n"
+    ]
+    lines += [
+        f'parameters {{ key: "model_sha256_{version}" value {{ string_value: "{checksums[version]}" }} }}\n'
+        for version in sorted(checksums, key=int)
+    ]
+    return config + "".join(lines)
 
 
 def _packaged(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
 import re
@@ -13,16 +14,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from protosonic.errors import ServiceError
-from protosonic.inference.triton_backend import EndpointOptions, TritonBackend
-from protosonic.inference.untrained import is_untrained, write_untrained_model
 from protosonic.serving.environment import ServerEnvironment, find_or_create_environment, tied_to_this_process
-from protosonic.serving.repository import ServedModel, write_repository
+from protosonic.serving.repository import write_repository
 from protosonic.serving.run_folder import run_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
+
+    from protosonic.serving.repository import ServedModel
 
 __all__ = ["Ports", "TritonServer", "choose_ports", "serve_model"]
 
@@ -47,7 +48,7 @@ class Ports(NamedTuple):
 
 
 def serve_model(
-    model: Path | None, name: str, version: str, ports: Ports, on_ready: Callable[[str], None]
+    model: Path | None, served: ServedModel, ports: Ports, on_ready: Callable[[str], None]
 ) -> None:
     """Serve a model until SIGTERM or SIGINT comes.
 
@@ -55,8 +56,8 @@ def serve_model(
     ----------
     model
         ONNX file that meets the model contract; the untrained bundled model by default.
-    name, version
-        What clients ask for.
+    served
+        How to serve it.
     ports
         Where to listen.
     on_ready
@@ -66,23 +67,15 @@ def serve_model(
     ------
     ModelError
         The file does not meet the model contract.
-    ConfigError
-        The name or the version is not allowed.
     ServiceError
         The server cannot be installed or started, or has ended by itself.
     """
-    served = ServedModel(name, version, threads=len(os.sched_getaffinity(0)))
     environment = find_or_create_environment()
     with _stop_signals() as stopped, run_folder() as folder:
-        if model is None:
-            model = folder / "untrained.onnx"
-            write_untrained_model(model)
         repository = folder / "repository"
         write_repository(repository, model, served)
-        if is_untrained(model):
-            log.warning("the model is untrained: its scores mean nothing")
         with TritonServer(environment, repository, choose_ports(ports), folder / "server.log") as server:
-            server.wait_until_ready(name, version, stopped)
+            server.wait_until_ready(served.name, served.version, stopped)
             if not stopped():
                 on_ready(server.url)
             server.wait(stopped)
@@ -105,18 +98,36 @@ class TritonServer:
         Free ports.
     log_file
         Gets what the server and its models print.
+    options
+        More options of ``tritonserver``, such as ``--model-control-mode=explicit``, ``--grpc-use-ssl=1`` with the files
+        of certificates, or ``--grpc-infer-allocation-pool-size=0``.
 
     Attributes
     ----------
     url
         URL of the endpoint.
+    http_url, metrics_url
+        URLs of the HTTP endpoint and of the metrics.
+    pid
+        Process of the server.
+    log_file
+        As given.
     """
 
     def __init__(
-        self, environment: ServerEnvironment, repository: Path, ports: Ports, log_file: Path
+        self,
+        environment: ServerEnvironment,
+        repository: Path,
+        ports: Ports,
+        log_file: Path,
+        options: Sequence[str] = (),
     ) -> None:
-        self.url = f"grpc://{ADDRESS}:{ports.grpc}"
-        self._log_file = log_file
+        uses_tls = any(re.fullmatch(r"--grpc-use-ssl(-mutual)?=(1|true)", option) for option in options)
+        self.url = f"grpc{'s' if uses_tls else ''}://{ADDRESS}:{ports.grpc}"
+        self.http_url = f"http://{ADDRESS}:{ports.http}"
+        self.metrics_url = f"http://{ADDRESS}:{ports.metrics}/metrics"
+        self._http_port = ports.http
+        self.log_file = log_file
         command = [
             str(environment.binary),
             f"--model-repository={repository}",
@@ -128,6 +139,7 @@ class TritonServer:
             f"--http-port={ports.http}",
             f"--metrics-port={ports.metrics}",
             f"--exit-timeout-secs={IN_FLIGHT_TIMEOUT_S}",
+            *options,
         ]
         log.info("the Triton server writes its log to %s", log_file)
         with log_file.open("wb") as output:
@@ -140,6 +152,7 @@ class TritonServer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.pid = self._process.pid
 
     def __enter__(self) -> Self:
         return self
@@ -149,31 +162,41 @@ class TritonServer:
     ) -> None:
         self.stop()
 
-    def wait_until_ready(self, model: str, version: str, stopped: Callable[[], bool] = _never) -> None:
+    def wait_until_ready(
+        self, model: str | None = None, version: str = "", stopped: Callable[[], bool] = _never
+    ) -> None:
         """Wait until a model can be used, or until `stopped` says to stop waiting.
+
+        Parameters
+        ----------
+        model, version
+            The model; without it the server must be ready with all models that it was told to load.
+        stopped
+            Says whether to stop waiting.
 
         Raises
         ------
         ServiceError
             The server has ended, or the model is not ready in :data:`READY_TIMEOUT_S`.
         """
-        options = EndpointOptions(self.url, model, version, connect_timeout_s=CHECK_TIMEOUT_S)
+        path = "/v2/health/ready"
+        if model is not None:
+            path = f"/v2/models/{model}{f'/versions/{version}' if version else ''}/ready"
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not stopped():
             self._check_alive()
-            try:
-                TritonBackend(options).close()
-            except ServiceError as error:
-                if time.monotonic() > deadline:
-                    raise ServiceError(
-                        "the Triton server is not ready in time",
-                        file=self._log_file,
-                        expected=f"at most {READY_TIMEOUT_S:g} s",
-                        found=error,
-                    ) from error
-                time.sleep(POLL_S)
-            else:
+            # HTTP is opened after gRPC, and needs no certificates on this machine.
+            found = _http_status(self._http_port, path)
+            if found == "200":
                 return
+            if time.monotonic() > deadline:
+                raise ServiceError(
+                    "the Triton server is not ready in time",
+                    file=self.log_file,
+                    expected=f"at most {READY_TIMEOUT_S:g} s",
+                    found=f"{path}: {found}",
+                )
+            time.sleep(POLL_S)
 
     def wait(self, stopped: Callable[[], bool] = _never) -> None:
         """Wait until `stopped` says to stop waiting.
@@ -204,8 +227,8 @@ class TritonServer:
             how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
             raise ServiceError(
                 "the Triton server has ended",
-                file=self._log_file,
-                found="\n".join([f"{how}; its log says:", *_last_words(self._log_file)]),
+                file=self.log_file,
+                found="\n".join([f"{how}; its log says:", *_last_words(self.log_file)]),
             )
 
 
@@ -235,6 +258,18 @@ def choose_ports(wanted: Ports) -> Ports:
                 ) from error
             chosen.append(listener.getsockname()[1])
     return Ports(*chosen)
+
+
+def _http_status(port: int, path: str) -> str:
+    """Ask the server by HTTP; gives the status code, or what went wrong."""
+    connection = http.client.HTTPConnection(ADDRESS, port, timeout=CHECK_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        return str(connection.getresponse().status)
+    except (OSError, http.client.HTTPException) as error:
+        return repr(error)
+    finally:
+        connection.close()
 
 
 def _last_words(log_file: Path) -> list[str]:
