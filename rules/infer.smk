@@ -26,7 +26,9 @@ rule infer:
         ),
     params:
         failures=CAMPAIGN.layout.failures,
-        digest=CAMPAIGN.digest("inference.policy", "model.name", "model.version"),
+        digest=CAMPAIGN.digest(
+            "inference.policy", "inference.tolerance", "model.name", "model.version"
+        ),
     message:
         "Score the hits of partition {wildcards.partition}"
     shell:

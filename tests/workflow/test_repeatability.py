@@ -108,12 +108,29 @@ def test_a_changed_file_is_read_again_and_nothing_else(make_campaign, simulated,
             {"catalog", "model"},
         ),
         (
-            {"inference": {"policy": "cpu-only", "threads": 2}},
+            {
+                "inference": {
+                    "policy": "cpu-only",
+                    "threads": 2,
+                    "endpoints": [{"url": "grpcs://other.example.org:443", "headers": {"x-team": "dune"}}],
+                    "max_in_flight": 2,
+                    "latency_target_s": 9,
+                    "request_bytes": 100_000,
+                    "request_timeout_s": 9,
+                    "patience_s": 9,
+                    "retries": 1,
+                }
+            },
             set(),
             {"catalog", "preprocess", "infer", "model"},
         ),
+        (
+            {"inference": {"policy": "cpu-only", "threads": 1, "tolerance": 1e-6}},
+            {"preprocess", "infer", "merge"},
+            {"catalog", "model"},
+        ),
     ],
-    ids=["merge", "planes", "threads"],
+    ids=["merge", "planes", "dispatch", "tolerance"],
 )
 def test_a_change_of_the_configuration_reruns_what_depends_on_it_in_one_go(
     make_campaign, simulated, change, reruns, keeps

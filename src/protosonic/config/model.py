@@ -33,7 +33,12 @@ BUNDLED = "bundled"
 """Value of ``model.path`` that means the model that comes with protosonic."""
 
 InputFormat = Literal["auto", "native", "wirecell-archive", "wirecell-hdf5", "numl"]
-Policy = Literal["endpoint-first", "endpoint-only", "cpu-only"]
+Policy = Literal["endpoint-first", "endpoint-only", "cpu-only", "cooperative"]
+_FilePath = Annotated[str, Field(min_length=1)] | None
+
+_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+"""Metadata that carries secrets; settings travel into the provenance and the Parquet footers."""
+_PATCH_BYTES = 48 * 48 * 4
 
 
 class _Section(BaseModel):
@@ -166,6 +171,34 @@ class Endpoint(_Section):
     """One inference server that speaks the KServe v2 gRPC protocol."""
 
     url: str = Field(description="grpc://HOST:PORT, or grpcs://HOST:PORT with TLS.")
+    weight: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="Share of the requests, relative to the other endpoints."
+    )
+    ca_file: _FilePath = Field(
+        None,
+        description="PEM file of the authorities that the server's certificate is checked with; those of gRPC by "
+        "default.",
+    )
+    cert_file: _FilePath = Field(
+        None,
+        description="PEM file of the client's certificate, where the server asks for one; with key_file.",
+    )
+    key_file: _FilePath = Field(None, description="PEM file of the key of the client's certificate.")
+    token_file: _FilePath = Field(
+        None, description="File that holds a bearer token and nothing else; read again when it changes."
+    )
+    token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = Field(
+        None, description="Environment variable that holds a bearer token, in place of token_file."
+    )
+    headers: dict[str, str] = Field(
+        default={},
+        description="More metadata of every call; nothing secret, because the configuration is recorded with the "
+        "dataset.",
+    )
+    compression: Literal["none", "gzip", "deflate"] = Field(
+        "none",
+        description="gRPC compression of requests: fewer bytes on a narrow network, for CPU time here and there.",
+    )
 
     @field_validator("url")
     @classmethod
@@ -177,17 +210,53 @@ class Endpoint(_Section):
             raise ValueError(msg)
         return url
 
+    @field_validator("headers")
+    @classmethod
+    def _harmless_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name, value in headers.items():
+            if name.lower() in _SECRET_HEADERS:
+                msg = (
+                    f"'{name}' carries a secret, and the configuration is recorded with the dataset; "
+                    "use token_file or token_env"
+                )
+                raise ValueError(msg)
+            if re.fullmatch(r"[a-z0-9_-]+", name) is None:
+                msg = f"'{name}' is no name of gRPC metadata: lower case letters, digits, '_' and '-'"
+                raise ValueError(msg)
+            if name.startswith("grpc-") or name.endswith("-bin"):
+                msg = f"'{name}' is kept for gRPC itself (grpc-…) or for binary values (…-bin)"
+                raise ValueError(msg)
+            if re.fullmatch(r"[\x20-\x7e]*", value) is None:
+                msg = f"the value of '{name}' is not printable ASCII"
+                raise ValueError(msg)
+        return headers
+
+    @model_validator(mode="after")
+    def _files_make_sense_together(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            msg = "cert_file and key_file are given together or not at all"
+            raise ValueError(msg)
+        tls_files = [name for name in ("ca_file", "cert_file", "key_file") if getattr(self, name) is not None]
+        if tls_files and not self.url.startswith("grpcs://"):
+            msg = f"{', '.join(tls_files)}: TLS needs a url that begins with grpcs://"
+            raise ValueError(msg)
+        if self.token_file is not None and self.token_env is not None:
+            msg = "a token comes from token_file or from token_env, not from both"
+            raise ValueError(msg)
+        return self
+
 
 class Inference(_Section):
     """Where scores are computed."""
 
     policy: Policy = Field(
         "endpoint-first",
-        description="endpoint-first: the endpoint, else the CPU; endpoint-only: never the CPU; cpu-only: never the "
-        "endpoint.",
+        description="endpoint-first: the endpoints, else the CPU; endpoint-only: never the CPU; cpu-only: never an "
+        "endpoint; cooperative: the job's own cores work from the other end of the queue while the endpoints serve.",
     )
     endpoints: tuple[Endpoint, ...] = Field(
-        (Endpoint(url="grpc://127.0.0.1:8001"),), description="Inference servers, tried in this order."
+        (Endpoint(url="grpc://127.0.0.1:8001"),),
+        description="Inference servers; requests are spread over those that serve.",
     )
     payload: Literal["auto", "patches"] = Field(
         "auto", description="What is sent; auto takes the best that is served."
@@ -202,13 +271,51 @@ class Inference(_Section):
     batch_size: int = Field(
         256, ge=1, le=65536, description="Patches per call of ONNX Runtime, one per thread."
     )
-    request_patches: int = Field(
-        1024, ge=1, le=65536, description="Patches per request to an endpoint, at most."
+    request_bytes: int = Field(
+        512 * _PATCH_BYTES,
+        ge=4 * _PATCH_BYTES,
+        le=64 * 2**20,
+        description="Bytes of patches per request to an endpoint, at most; a patch has 9,216.",
+    )
+    max_in_flight: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="Requests under way to one endpoint, at most; the number follows the endpoint's latency.",
+    )
+    latency_target_s: float = Field(
+        2.0,
+        gt=0,
+        le=600,
+        description="Fewer requests are sent while answers take longer; equal for all clients of an endpoint, so "
+        "that they share it fairly.",
     )
     connect_timeout_s: float = Field(
         5.0, gt=0, le=600, description="Deadline of every health and metadata call."
     )
-    request_timeout_s: float = Field(120.0, gt=0, le=3600, description="Deadline of every inference request.")
+    request_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        le=3600,
+        description="Deadline of every inference request; well above the longest latency of a healthy endpoint.",
+    )
+    patience_s: float = Field(
+        300.0,
+        ge=0,
+        le=86400,
+        description="How long a job waits for an endpoint that is overloaded, or, with endpoint-only, for one that "
+        "has served it and is away.",
+    )
+    retries: int = Field(
+        4, ge=0, le=100, description="How often one request is tried again, over all endpoints."
+    )
+    tolerance: float = Field(
+        1e-5,
+        gt=0,
+        le=0.1,
+        description="Largest difference between scores of an endpoint and of the local model on the patches that "
+        "prove the endpoint.",
+    )
     wan_mbps: int = Field(
         100, ge=0, description="Bandwidth one client takes; the profile's wan_mbps caps the sum over jobs."
     )
@@ -217,6 +324,10 @@ class Inference(_Section):
     def _endpoints_where_needed(self) -> Self:
         if self.policy != "cpu-only" and not self.endpoints:
             msg = f"policy {self.policy} needs at least one entry in endpoints"
+            raise ValueError(msg)
+        urls = [endpoint.url for endpoint in self.endpoints]
+        if repeated := sorted({url for url in urls if urls.count(url) > 1}):
+            msg = f"endpoints are given twice: {', '.join(repeated)}"
             raise ValueError(msg)
         return self
 

@@ -76,7 +76,9 @@ def _plain(value: Any) -> Any:
 
 
 def _scalar(value: Any) -> str:
-    return json.dumps(value)
+    text = json.dumps(value)
+    # YAML 1.1 takes 1e-05 for text.
+    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
 
 
 def _comment(text: str, indent: int) -> str:

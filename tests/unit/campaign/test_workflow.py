@@ -168,7 +168,8 @@ def test_more_threads_get_more_memory_but_never_more_than_is_allowed(planned):
 
 
 @pytest.mark.parametrize(
-    ("policy", "clients"), [("endpoint-first", 1), ("endpoint-only", 1), ("cpu-only", 0)]
+    ("policy", "clients"),
+    [("endpoint-first", 1), ("endpoint-only", 1), ("cooperative", 1), ("cpu-only", 0)],
 )
 def test_only_jobs_that_use_an_endpoint_hold_a_client_and_bandwidth(make_workflow, policy, clients):
     workflow = make_workflow(inference={"policy": policy, "wan_mbps": 250})

@@ -27,8 +27,9 @@ def test_section_is_explained_with_its_keys():
 def test_one_key_is_explained_with_its_default_and_meaning():
     assert explain("inference.policy") == (
         'inference.policy (default "endpoint-first")\n'
-        "    endpoint-first: the endpoint, else the CPU; endpoint-only: never the CPU; cpu-only: never the\n"
-        "    endpoint."
+        "    endpoint-first: the endpoints, else the CPU; endpoint-only: never the CPU; cpu-only: never an\n"
+        "    endpoint; cooperative: the job's own cores work from the other end of the queue while the endpoints\n"
+        "    serve."
     )
 
 

@@ -27,7 +27,7 @@ inference:
 model: [1]
 """
     detectors, profiles = ", ".join(detector_names()), ", ".join(profile_names())
-    policies = "'endpoint-first', 'endpoint-only' or 'cpu-only'"
+    policies = "'endpoint-first', 'endpoint-only', 'cpu-only' or 'cooperative'"
     no_integer = "input should be a valid integer, unable to parse string as an integer"
     assert problems(text) == [
         f"line 3: inputs[0].detector: unknown detector 'protodun-sp'; allowed: {detectors}",

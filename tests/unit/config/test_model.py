@@ -38,13 +38,30 @@ def test_defaults_are_the_documented_ones():
         "model": {"path": "bundled", "name": "emtrkmichel", "version": "1"},
         "inference": {
             "policy": "endpoint-first",
-            "endpoints": ({"url": "grpc://127.0.0.1:8001"},),
+            "endpoints": (
+                {
+                    "url": "grpc://127.0.0.1:8001",
+                    "weight": 1.0,
+                    "ca_file": None,
+                    "cert_file": None,
+                    "key_file": None,
+                    "token_file": None,
+                    "token_env": None,
+                    "headers": {},
+                    "compression": "none",
+                },
+            ),
             "payload": "auto",
             "threads": None,
             "batch_size": 256,
-            "request_patches": 1024,
+            "request_bytes": 4_718_592,
+            "max_in_flight": 8,
+            "latency_target_s": 2.0,
             "connect_timeout_s": 5.0,
             "request_timeout_s": 120.0,
+            "patience_s": 300.0,
+            "retries": 4,
+            "tolerance": 1e-5,
             "wan_mbps": 100,
         },
         "merge": {"target_rows": 4_000_000, "row_group_rows": 250_000},
@@ -108,7 +125,7 @@ def test_endpoint_refuses_other_urls(url):
         settings(inference={"endpoints": [{"url": url}]})
 
 
-@pytest.mark.parametrize("policy", ["endpoint-first", "endpoint-only"])
+@pytest.mark.parametrize("policy", ["endpoint-first", "endpoint-only", "cooperative"])
 def test_policy_that_uses_endpoints_needs_one(policy):
     with pytest.raises(ConfigError, match=f"policy {policy} needs at least one entry in endpoints"):
         settings(inference={"policy": policy, "endpoints": []})
@@ -116,6 +133,108 @@ def test_policy_that_uses_endpoints_needs_one(policy):
 
 def test_policy_cpu_only_needs_no_endpoint():
     assert settings(inference={"policy": "cpu-only", "endpoints": []}).inference.endpoints == ()
+
+
+def endpoint(**keys: object) -> Settings:
+    return settings(inference={"endpoints": [{"url": "grpcs://host:443"} | keys]})
+
+
+def test_endpoint_takes_tls_files_a_token_headers_and_compression():
+    found = endpoint(
+        weight=0.5,
+        ca_file="ca.pem",
+        cert_file="me.pem",
+        key_file="me.key",
+        token_env="TOKEN",  # noqa: S106
+        headers={"x-experiment": "dune", "priority_1": ""},
+        compression="gzip",
+    ).inference.endpoints[0]
+    assert (found.cert_file, found.key_file, found.token_env) == ("me.pem", "me.key", "TOKEN")
+    assert found.headers == {"x-experiment": "dune", "priority_1": ""}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"cert_file": "a"}, "cert_file and key_file are given together"),
+        ({"key_file": "a"}, "cert_file and key_file are given together"),
+        ({"url": "grpc://host:1", "ca_file": "a"}, "ca_file: TLS needs a url that begins with grpcs://"),
+        (
+            {"url": "grpc://host:1", "cert_file": "a", "key_file": "b"},
+            "cert_file, key_file: TLS needs a url that begins with grpcs://",
+        ),
+        ({"token_file": "a", "token_env": "B"}, "from token_file or from token_env, not from both"),
+        ({"token_file": ""}, "should have at least 1 character"),
+        ({"token_env": "A B"}, "should match pattern"),
+        ({"token_env": "1A"}, "should match pattern"),
+        ({"weight": 0}, "should be greater than 0"),
+        ({"weight": float("inf")}, "should be a finite number"),
+        ({"compression": "zstd"}, "should be 'none', 'gzip' or 'deflate'"),
+    ],
+)
+def test_endpoint_refuses_what_does_not_go_together(keys, message):
+    with pytest.raises(ConfigError) as caught:
+        endpoint(**keys)
+    assert "inference.endpoints[0]" in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["authorization", "Authorization", "cookie", "proxy-authorization"])
+def test_a_secret_among_the_headers_is_refused_without_showing_it(name):
+    with pytest.raises(
+        ConfigError, match=f"'{name}' carries a secret.*use token_file or token_env"
+    ) as caught:
+        endpoint(headers={name: "Bearer hidden"})
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("X-Experiment", "lower case letters"),
+        ("a b", "lower case letters"),
+        ("", "lower case letters"),
+        (":path", "lower case letters"),
+        ("a\n", "lower case letters"),
+        ("grpc-timeout", "kept for gRPC itself"),
+        ("trace-bin", "kept for gRPC itself"),
+    ],
+)
+def test_names_that_are_no_metadata_are_refused(name, message):
+    with pytest.raises(ConfigError, match=message):
+        endpoint(headers={name: "x"})
+
+
+@pytest.mark.parametrize("value", ["a\nb", "é", "\0", "a\r\nx: y"])
+def test_values_that_are_no_metadata_are_refused(value):
+    with pytest.raises(ConfigError, match="the value of 'x' is not printable ASCII"):
+        endpoint(headers={"x": value})
+
+
+def test_an_endpoint_that_is_given_twice_is_refused():
+    with pytest.raises(ConfigError, match="endpoints are given twice: grpc://a:1"):
+        settings(
+            inference={"endpoints": [{"url": "grpc://a:1"}, {"url": "grpc://b:1"}, {"url": "grpc://a:1"}]}
+        )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("request_bytes", 36_863),
+        ("request_bytes", 2**26 + 1),
+        ("max_in_flight", 0),
+        ("max_in_flight", 65),
+        ("latency_target_s", 0),
+        ("patience_s", -1),
+        ("retries", -1),
+        ("tolerance", 0),
+        ("tolerance", float("nan")),
+    ],
+)
+def test_limits_of_dispatch_are_bounded(key, value):
+    with pytest.raises(ConfigError, match=f"inference.{key}: "):
+        settings(inference={key: value})
 
 
 def test_planes_are_sorted():
@@ -162,9 +281,14 @@ OTHER = {
     "inference.payload": "patches",
     "inference.threads": 3,
     "inference.batch_size": 64,
-    "inference.request_patches": 64,
+    "inference.request_bytes": 100_000,
+    "inference.max_in_flight": 2,
+    "inference.latency_target_s": 1.0,
     "inference.connect_timeout_s": 1.0,
     "inference.request_timeout_s": 1.0,
+    "inference.patience_s": 0.0,
+    "inference.retries": 0,
+    "inference.tolerance": 1e-4,
     "inference.wan_mbps": 1,
     "merge.target_rows": 1,
     "merge.row_group_rows": 1,
