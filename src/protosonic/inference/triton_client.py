@@ -199,6 +199,11 @@ class TritonClient:
         """
         return bool(self._call("the liveness check", self._client.is_server_live))
 
+    def server_metadata(self) -> tuple[str, str]:
+        """Ask for the name and the version of the server's software."""
+        answer = self._call("reading the server's metadata", self._client.get_server_metadata)
+        return answer.name, answer.version
+
     def repository_index(self) -> list[tuple[str, str, str]] | None:
         """List name, version and state of the server's models; ``None`` where the server has no such call.
 
