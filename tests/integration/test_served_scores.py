@@ -10,9 +10,11 @@ import pytest
 import tritonclient.grpc as triton
 
 from integration.serving import ServeProcess, await_true, settings, sparse_patches
-from protosonic.errors import ModelError, ServiceError
+from protosonic.inference.dispatcher import Dispatcher
+from protosonic.inference.endpoint_options import EndpointOptions
+from protosonic.inference.failure_policy import EndpointError, FailureClass
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
-from protosonic.inference.triton_backend import EndpointOptions, TritonBackend
+from protosonic.inference.triton_client import TritonClient
 from protosonic.publish import sha256_of
 from protosonic.stages.infer import make_dispatcher
 from support.scoring import score_batch
@@ -23,23 +25,25 @@ TOLERANCE = 1e-5
 @pytest.mark.parametrize("n", [1, 7, 256, 1500])
 def test_scores_equal_those_of_the_cpu_at_every_batch_size(serve: ServeProcess, model: Path, n: int) -> None:
     patches = sparse_patches(n, seed=n)
-    endpoint = TritonBackend(EndpointOptions(serve.url, "emtrkmichel", "1"))
     cpu = OnnxRuntimeBackend(model, threads=1)
-    served = endpoint.infer(patches)
-    endpoint.close()
+    dispatcher = Dispatcher("endpoint-only", [EndpointOptions(serve.url)], lambda: cpu)
+    served = np.concatenate([scores for scores, _ in dispatcher.score([patches])])
     np.testing.assert_allclose(served, cpu.infer(patches), rtol=0, atol=TOLERANCE)
     assert np.ptp(served, axis=0).max() > 100 * TOLERANCE or n == 1
-    assert endpoint.model_version == "1"
-    assert endpoint.statistics.requests == -(-n // 1024)
-    assert endpoint.statistics.bytes_sent == n * 48 * 48 * 4
+    dispatcher.close()
+    [statistics] = dispatcher.statistics
+    assert statistics.model_versions == ["1"]
+    assert statistics.requests == statistics.answers == -(-n // 510)
+    assert statistics.bytes_sent == (n + 2 * statistics.requests) * 48 * 48 * 4
 
 
 def test_a_model_with_converted_tensor_names_is_served_under_those_of_the_contract(
     odd_server: str, linear_model: Path
 ) -> None:
     patches = sparse_patches(5)
-    endpoint = TritonBackend(EndpointOptions(odd_server, "suffixed", "3"))
-    scores = endpoint.infer(patches)
+    endpoint = TritonClient(EndpointOptions(odd_server, "suffixed", "3"))
+    endpoint.read_tensors()
+    scores = endpoint.infer(endpoint.prepare(patches)).scores
     endpoint.close()
     np.testing.assert_allclose(
         scores, OnnxRuntimeBackend(linear_model, threads=1).infer(patches), rtol=0, atol=TOLERANCE
@@ -57,7 +61,7 @@ def test_the_server_reads_the_configuration_as_it_was_meant(odd_server: str, lin
     assert config.HasField("dynamic_batching")
     [group] = config.instance_group
     assert (group.count, group.kind) == (2, group.KIND_CPU)
-    assert config.parameters["model_sha256"].string_value == sha256_of(linear_model)
+    assert config.parameters["model_sha256_3"].string_value == sha256_of(linear_model)
 
 
 def test_requests_of_several_clients_at_once_each_get_their_own_scores(
@@ -83,8 +87,11 @@ def test_requests_of_several_clients_at_once_each_get_their_own_scores(
 
 
 def test_a_model_that_declares_other_tensors_is_refused(odd_server: str) -> None:
-    with pytest.raises(ServiceError, match=r"does not meet the contract.*em_trk_none_netout FP32") as caught:
-        TritonBackend(EndpointOptions(odd_server, "wide", "1"))
+    endpoint = TritonClient(EndpointOptions(odd_server, "wide", "1"))
+    with pytest.raises(EndpointError, match=r"does not meet the contract.*em_trk_none_netout FP32") as caught:
+        endpoint.read_tensors()
+    endpoint.close()
+    assert caught.value.failure is FailureClass.WRONG_MODEL
     assert odd_server in str(caught.value)
 
 
@@ -92,10 +99,12 @@ def test_a_model_that_declares_other_tensors_is_refused(odd_server: str) -> None
 def test_a_model_that_answers_otherwise_than_it_declares_is_refused(
     odd_server: str, name: str, reason: str
 ) -> None:
-    endpoint = TritonBackend(EndpointOptions(odd_server, name, "1"))
-    with pytest.raises(ModelError, match=reason):
-        endpoint.infer(sparse_patches(5))
+    endpoint = TritonClient(EndpointOptions(odd_server, name, "1"))
+    endpoint.read_tensors()
+    with pytest.raises(EndpointError, match=reason) as caught:
+        endpoint.infer(endpoint.prepare(sparse_patches(5)))
     endpoint.close()
+    assert caught.value.failure is FailureClass.WRONG_ANSWER
 
 
 @pytest.mark.parametrize("name", ["wide", "lying", "nan"])

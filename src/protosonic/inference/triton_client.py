@@ -168,7 +168,8 @@ class TritonClient:
                     # Where a name has several addresses, one connection must not pin this job to one server.
                     ("grpc.lb_policy_name", "round_robin"),
                     ("grpc.initial_reconnect_backoff_ms", 250),
-                    ("grpc.min_reconnect_backoff_ms", 1000),
+                    # Also how long one attempt to connect may take.
+                    ("grpc.min_reconnect_backoff_ms", int(1000 * options.connect_timeout_s)),
                     ("grpc.max_reconnect_backoff_ms", 5000),
                     # What is tried again is decided in one place, and it is not here.
                     ("grpc.enable_retries", 0),

@@ -60,7 +60,7 @@ def test_a_token_that_has_expired_opens_it_no_more(
     gate: TokenGate, client: triton.InferenceServerClient
 ) -> None:
     assert client.is_server_live(headers=RIGHT, client_timeout=60)
-    gate.token = "newer"  # noqa: S105
+    gate.token = "newer"
     with pytest.raises(InferenceServerException, match="expired"):
         client.is_server_live(headers=RIGHT, client_timeout=60)
     assert client.is_server_live(headers={"authorization": "Bearer newer"}, client_timeout=60)

@@ -145,7 +145,7 @@ def test_endpoint_takes_tls_files_a_token_headers_and_compression():
         ca_file="ca.pem",
         cert_file="me.pem",
         key_file="me.key",
-        token_env="TOKEN",  # noqa: S106
+        token_env="TOKEN",
         headers={"x-experiment": "dune", "priority_1": ""},
         compression="gzip",
     ).inference.endpoints[0]
