@@ -13,14 +13,17 @@ if TYPE_CHECKING:
 
     from protosonic.campaign.records import EventRecord, FileRecord
     from protosonic.config import Settings
+    from protosonic.config.model import Inference
     from protosonic.events.model import EventId
 
-__all__ = ["make_partitions", "memory_of_batches", "memory_of_event", "partition_id"]
+__all__ = ["make_partitions", "memory_of_event", "memory_of_scoring", "partition_id"]
 
 BASE_MEM_MB = 450
 """Interpreter, libraries, model and the activations of as many patches as :data:`BASE_PATCHES`."""
 BASE_PATCHES = 256
 MEM_BYTES_PER_PATCH = 2**19
+REQUEST_COPIES = 3
+"""Of a request's patches: as they were cut, as the client library holds them, and as gRPC sends them."""
 MEM_BYTES_PER_SAMPLE = 160
 MEM_BYTES_PER_HIT = 400
 
@@ -31,9 +34,12 @@ def memory_of_event(event: EventRecord) -> int:
     return BASE_MEM_MB + (event.n_samples * MEM_BYTES_PER_SAMPLE + hits * MEM_BYTES_PER_HIT) // 2**20
 
 
-def memory_of_batches(threads: int, batch_size: int) -> int:
+def memory_of_scoring(inference: Inference, threads: int) -> int:
     """Estimate the memory in MB that scoring takes beyond what :func:`memory_of_event` holds already."""
-    return max(threads * batch_size - BASE_PATCHES, 0) * MEM_BYTES_PER_PATCH // 2**20
+    activations = max(threads * inference.batch_size - BASE_PATCHES, 0) * MEM_BYTES_PER_PATCH
+    endpoints = () if inference.policy == "cpu-only" else inference.endpoints
+    requests = len(endpoints) * inference.max_in_flight * inference.request_bytes * REQUEST_COPIES
+    return (activations + requests) // 2**20
 
 
 def partition_id(file: FileRecord, events: Iterable[EventRecord]) -> str:

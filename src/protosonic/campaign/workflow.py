@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from protosonic import __version__
 from protosonic.campaign.inputs import blocks_of_inputs, find_inputs
 from protosonic.campaign.layout import Layout
-from protosonic.campaign.partitioning import memory_of_batches
+from protosonic.campaign.partitioning import memory_of_scoring
 from protosonic.campaign.records import Plan, PlannedPartition, read_record
 from protosonic.config import check_settings
 from protosonic.config.model import BUNDLED
@@ -113,10 +113,10 @@ class CampaignWorkflow:
         fitting = [n for n in range(2, share + 1) if self.mem_mb(partition, 1, n) <= most_mb]
         return max(fitting, default=1)
 
-    def mem_mb(self, partition: str, attempt: int, threads: int = 1) -> int:
-        """Memory of the jobs of a partition; more on every attempt."""
-        batches = memory_of_batches(threads, self.settings.inference.batch_size)
-        return (self._partitions[partition].mem_mb + batches) * attempt
+    def mem_mb(self, partition: str, attempt: int, threads: int | None = None) -> int:
+        """Memory of the jobs of a partition, of those that score with so many threads; more on every attempt."""
+        scoring = 0 if threads is None else memory_of_scoring(self.settings.inference, threads)
+        return (self._partitions[partition].mem_mb + scoring) * attempt
 
     def runtime(self, partition: str, attempt: int) -> int:
         """Minutes that the jobs of a partition may take; more on every attempt."""

@@ -147,7 +147,7 @@ def test_every_attempt_gets_more_memory_and_time(planned):
 
 
 @pytest.mark.parametrize(
-    ("cores", "threads"), [(None, 1), (1, 1), (2, 1), (3, 1), (4, 2), (9, 4), (16, 7), (200, 7)]
+    ("cores", "threads"), [(None, 1), (1, 1), (2, 1), (3, 1), (4, 2), (9, 4), (16, 6), (200, 6)]
 )
 def test_the_cores_are_spread_over_the_jobs_of_all_partitions(planned, cores, threads):
     assert planned.threads("p1", cores) == threads
@@ -159,12 +159,16 @@ def test_threads_that_are_configured_are_taken(make_workflow):
     assert workflow.threads("p1", 4) == 12
 
 
-def test_more_threads_get_more_memory_but_never_more_than_is_allowed(planned):
-    assert planned.mem_mb("p1", 1, 2) == 700 + 128
-    assert planned.mem_mb("p1", 2, 2) == 2 * (700 + 128)
+def test_more_threads_get_more_memory_but_never_more_than_is_allowed(planned, make_workflow):
+    requests = 3 * 8 * 512 * 9216 // 2**20
+    assert planned.mem_mb("p1", 1, 1) == 700 + requests
+    assert planned.mem_mb("p1", 1, 2) == 700 + requests + 128
+    assert planned.mem_mb("p1", 2, 2) == 2 * (700 + requests + 128)
     assert planned.threads("p2", 200) == 1, "p2 needs 1,400 MB with one thread and may have 1,500"
     for cores in range(1, 40):
         assert planned.mem_mb("p1", 1, planned.threads("p1", cores)) <= 1500
+    cpu_only = make_workflow(inference={"policy": "cpu-only"})
+    assert cpu_only.mem_mb("p1", 1, 2) == 700 + 128
 
 
 @pytest.mark.parametrize(
