@@ -91,9 +91,15 @@ def accounting_table(plan: Plan, statuses: Iterable[PartitionStatus]) -> pa.Tabl
 
 
 def _refused_rows(plan: Plan) -> Iterator[dict[str, Any]]:
-    nothing = {"hits_done": 0, "state": "quarantined", "partition": None} | {
-        f"hits_{name}": 0 for name in BACKENDS
-    }
+    nothing = {
+        "hits_done": 0,
+        "state": "quarantined",
+        "partition": None,
+        "endpoints": None,
+        "model_versions": None,
+        "retries": 0,
+        "fallback": None,
+    } | {f"hits_{name}": 0 for name in BACKENDS}
     for file in plan.refused_files:
         yield nothing | {
             "file": file.path,
@@ -120,17 +126,34 @@ def _refused_rows(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def _status_rows(statuses: Iterable[PartitionStatus], paths: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     for status in statuses:
+        dispatch = _dispatch_columns(status)
         for event in status.events:
-            yield {
-                "file": paths[status.partition],
-                "file_id": status.file_id,
-                "entry": event.entry,
-                "run": event.run,
-                "subrun": event.subrun,
-                "event": event.event,
-                "hits_planned": event.hits_planned,
-                "hits_done": event.hits_done,
-                "state": event.state,
-                "reason": event.reason,
-                "partition": status.partition,
-            } | {f"hits_{name}": event.backends.get(name, 0) for name in BACKENDS}
+            yield (
+                dispatch
+                | {
+                    "file": paths[status.partition],
+                    "file_id": status.file_id,
+                    "entry": event.entry,
+                    "run": event.run,
+                    "subrun": event.subrun,
+                    "event": event.event,
+                    "hits_planned": event.hits_planned,
+                    "hits_done": event.hits_done,
+                    "state": event.state,
+                    "reason": event.reason,
+                    "partition": status.partition,
+                }
+                | {f"hits_{name}": event.backends.get(name, 0) for name in BACKENDS}
+            )
+
+
+def _dispatch_columns(status: PartitionStatus) -> dict[str, Any]:
+    """Tell how a partition was scored; its events share their requests, so they share these columns."""
+    used = [use for use in status.backends if use.endpoint and use.hits]
+    versions = dict.fromkeys(version for use in used for version in use.model_versions)
+    return {
+        "endpoints": ", ".join(use.endpoint for use in used if use.endpoint) or None,
+        "model_versions": ", ".join(versions) or None,
+        "retries": sum(sum(use.retries.values()) for use in status.backends),
+        "fallback": "; ".join(status.fallbacks) or None,
+    }

@@ -74,8 +74,10 @@ def campaign_provenance(
         "model": model.model_dump(exclude={"version"})
         | {"name": settings.model.name, "version": settings.model.version},
         "preprocessing": statuses[0].profile if statuses else None,
-        "served_model_versions": sorted({use.model_version for use in uses if use.model_version}),
-        "endpoints": sorted({use.endpoint for use in uses if use.endpoint}),
+        "served_model_versions": sorted(
+            {version for use in uses for version in use.model_versions if use.hits}
+        ),
+        "endpoints": sorted({use.endpoint for use in uses if use.endpoint and use.hits}),
         "inputs": [
             {
                 "file": file.path,

@@ -24,6 +24,7 @@ __all__ = [
     "CatalogBlock",
     "EventRecord",
     "EventStatus",
+    "Fault",
     "FileRecord",
     "InputSpec",
     "ModelRecord",
@@ -194,18 +195,42 @@ class EventStatus(_Record):
         return EventId(self.run, self.subrun, self.event)
 
 
+class Fault(_Record):
+    """A call to an endpoint that failed."""
+
+    seconds: float = Field(description="Time since the job began to score.")
+    failure: str = Field(description="Class of the failure; see docs/dispatch.md.")
+    reason: str
+
+
 class BackendUse(_Record):
-    """What one backend did for a partition."""
+    """What one backend did for a partition; an endpoint that scored nothing is listed for its faults."""
 
     backend: str
     endpoint: str | None = None
-    model_version: str | None = None
-    requests: int = 0
-    bytes_sent: int = 0
+    model_versions: tuple[str, ...] = Field((), description="Versions that answered, in that order.")
+    hits: int = Field(0, description="Hits that it scored.")
+    requests: int = Field(0, description="Inference requests that were sent.")
+    answers: int = Field(0, description="Answers that were used.")
+    discarded: int = Field(0, description="Answers to requests whose hits were scored elsewhere meanwhile.")
+    retries: dict[str, int] = Field(
+        default_factory=dict, description="Requests whose hits were sent again, by class of failure."
+    )
+    bytes_sent: int = Field(0, description="Bytes of tensors.")
     bytes_received: int = 0
     latency_s: dict[str, float] = Field(
-        default_factory=dict, description="Percentiles of the request latency."
+        default_factory=dict, description="p50, p95, p99 and max of the time from request to answer."
     )
+    server_requests: int = Field(0, description="What the server counted meanwhile, over all its clients.")
+    server_queue_ms: float | None = Field(None, description="Mean wait of these in the server's queue.")
+    server_compute_ms: float | None = Field(None, description="Mean time that the server worked on one.")
+    most_in_flight: int = Field(0, description="Most requests under way at the same time.")
+    departures: int = Field(0, description="How often the endpoint was left: its circuit breaker opened.")
+    deviation: float | None = Field(
+        None, description="Largest difference of its scores of the golden batch from the local ones."
+    )
+    failures: dict[str, int] = Field(default_factory=dict, description="Failed calls, by class of failure.")
+    faults: tuple[Fault, ...] = Field((), description="The first of the failed calls.")
 
 
 class PartitionStatus(_VersionedRecord):
@@ -225,7 +250,7 @@ class PartitionStatus(_VersionedRecord):
     seconds: float = Field(description="Wall time of inference.")
     detector: str
     backends: tuple[BackendUse, ...]
-    fallbacks: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = Field((), description="Why endpoints were left, each reason once.")
 
 
 def write_record(path: Path, record: _VersionedRecord) -> None:

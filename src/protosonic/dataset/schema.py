@@ -84,8 +84,29 @@ ACCOUNTING_SCHEMA = _schema(
         ("partition", pa.string(), "", "partition that the event was in; null where it was refused before"),
         ("hits_triton", pa.int64(), "", "hits scored by an endpoint"),
         ("hits_onnxruntime", pa.int64(), "", "hits scored on the CPU"),
+        ("endpoints", pa.string(), "", "endpoints that scored hits of the partition; null where none did"),
+        ("model_versions", pa.string(), "", "model versions that they served; null where none did"),
+        ("retries", pa.int64(), "", "requests of the partition that had to be sent again"),
+        (
+            "fallback",
+            pa.string(),
+            "",
+            "why endpoints were left while the partition was scored; null where none was",
+        ),
     ],
-    nullable=frozenset({"entry", "run", "subrun", "event", "reason", "partition"}),
+    nullable=frozenset(
+        {
+            "entry",
+            "run",
+            "subrun",
+            "event",
+            "reason",
+            "partition",
+            "endpoints",
+            "model_versions",
+            "fallback",
+        }
+    ),
 )
 
 

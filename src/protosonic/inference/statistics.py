@@ -63,6 +63,8 @@ class EndpointStatistics:
         How often it was left for others or the CPU.
     n_faults
         Number of failed calls.
+    faults_by_class
+        The same by class of failure.
     faults
         The first hundred of them.
     server_requests, server_queue_s, server_compute_s
@@ -83,6 +85,7 @@ class EndpointStatistics:
     deviation: float | None = None
     departures: int = 0
     n_faults: int = 0
+    faults_by_class: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
     server_requests: int = 0
     server_queue_s: float = 0.0
@@ -112,6 +115,7 @@ class EndpointStatistics:
     def failed(self, error: EndpointError, seconds: float) -> None:
         """Note a failed call."""
         self.n_faults += 1
+        self.faults_by_class[str(error.failure)] += 1
         if len(self.faults) < MOST_FAULTS:
             self.faults.append(Fault(round(seconds, 3), str(error.failure), str(error)))
 

@@ -14,7 +14,7 @@ from protosonic.campaign.provenance import read_campaign
 from protosonic.dataset.read import iterate_hits, read_event
 from protosonic.detectors.geometry import PLANE_NAMES
 from protosonic.publish import publish_text
-from protosonic.reporting.terminal import UNTRAINED_WARNING
+from protosonic.reporting.terminal import MOST_FALLBACKS, UNTRAINED_WARNING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +52,10 @@ def write_report(layout: Layout) -> Path:
         planes=PLANE_NAMES,
         hits_by_plane=[int(histograms[plane, "track"].sum()) for plane in range(len(PLANE_NAMES))],
         picture=_picture(layout),
+        fallbacks=campaign["fallbacks"][:MOST_FALLBACKS],
+        n_fallbacks=len(campaign["fallbacks"]),
+        failures=campaign["dispatch"]["failures"][:MOST_ROWS],
+        n_failures=len(campaign["dispatch"]["failures"]),
     )
     publish_text(layout.report, page)
     return layout.report

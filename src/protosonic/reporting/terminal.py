@@ -24,6 +24,7 @@ __all__ = ["UNTRAINED_WARNING", "print_inspection", "print_summary", "print_veri
 UNTRAINED_WARNING = "The bundled model is untrained: its weights are random and the scores mean nothing."
 
 MOST_PROBLEMS = 50
+MOST_FALLBACKS = 3
 
 
 def print_inspection(path: Path, options: ReaderOptions) -> None:
@@ -75,8 +76,11 @@ def print_summary(layout: Layout, seconds: float | None) -> None:
     table.add_row("report", escape(str(layout.report)))
     console.print()
     console.print(table)
-    for reason in campaign["fallbacks"]:
+    reasons = campaign["fallbacks"]
+    for reason in reasons[:MOST_FALLBACKS]:
         console.print(f"[yellow]fallback[/yellow] {escape(reason)}")
+    if len(reasons) > MOST_FALLBACKS:
+        console.print(f"… and {len(reasons) - MOST_FALLBACKS} more: the report sums them up")
     if campaign["provenance"]["model"]["untrained"]:
         console.print(f"[yellow]{UNTRAINED_WARNING}[/yellow]")
 

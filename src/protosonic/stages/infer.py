@@ -31,9 +31,10 @@ from protosonic.inference.dispatcher import Dispatcher
 from protosonic.inference.endpoint_options import EndpointOptions
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 from protosonic.publish import sha256_of
+from protosonic.stages.backend_use import endpoint_use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -285,21 +286,6 @@ def _event_statuses(
 
 def _backends_used(dispatcher: Dispatcher) -> Iterator[BackendUse]:
     for statistics in dispatcher.statistics:
-        if statistics.answers:
-            yield BackendUse(
-                backend="triton",
-                endpoint=statistics.url,
-                model_version=statistics.model_versions[-1],
-                requests=statistics.requests,
-                bytes_sent=statistics.bytes_sent,
-                bytes_received=statistics.bytes_received,
-                latency_s=_percentiles(statistics.latency_s),
-            )
+        yield endpoint_use(statistics)
     if dispatcher.cpu_patches:
-        yield BackendUse(backend=OnnxRuntimeBackend.name)
-
-
-def _percentiles(values: Sequence[float]) -> dict[str, float]:
-    if not values:
-        return {}
-    return {f"p{p}": round(float(np.percentile(values, p)), 6) for p in (50, 95, 99, 100)}
+        yield BackendUse(backend=OnnxRuntimeBackend.name, hits=dispatcher.cpu_patches)

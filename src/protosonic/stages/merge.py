@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from protosonic.campaign.accounting import accounting_table, check_statuses
+from protosonic.campaign.dispatch import dispatch_summary
 from protosonic.campaign.provenance import campaign_provenance
 from protosonic.campaign.records import CatalogBlock, ModelRecord, PartitionStatus, Plan, read_record
 from protosonic.dataset.accounting import totals
@@ -92,6 +93,7 @@ def merge_campaign(layout: Layout, settings: Settings) -> dict[str, Any]:
         },
         "inference_seconds": round(sum(status.seconds for status in statuses), 3),
         "fallbacks": sorted({reason for status in statuses for reason in status.fallbacks}),
+        "dispatch": dispatch_summary(statuses),
         "dataset": {
             "schema": schema_fingerprint(HITS_SCHEMA),
             "files": dataset,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from protosonic.campaign.accounting import accounting_table, check_statuses
 from protosonic.campaign.records import (
+    BackendUse,
     EventStatus,
     PartitionStatus,
     Plan,
@@ -166,11 +167,70 @@ def test_rows_say_what_became_of_each_event(make_file):
     columns = [name for name in ACCOUNTING_SCHEMA.names if name != "file_id"]
     rows = [tuple(row[name] for name in columns) for row in accounting_table(plan, [status]).to_pylist()]
     assert rows == [
-        ("a.h5", 0, 1, 2, 3, 5, 0, "quarantined", "too-large: it is", None, 0, 0),
-        ("b.h5", 1, 1, 0, 1, 7, 7, "done", None, "b", 3, 4),
-        ("b.h5", 2, 1, 0, 2, 9, 0, "quarantined", "not-finite: it holds a NaN", "b", 0, 0),
-        ("c.h5", None, None, None, None, 0, 0, "quarantined", "corrupt: it is", None, 0, 0),
+        ("a.h5", 0, 1, 2, 3, 5, 0, "quarantined", "too-large: it is", None, 0, 0, None, None, 0, None),
+        ("b.h5", 1, 1, 0, 1, 7, 7, "done", None, "b", 3, 4, None, None, 0, None),
+        (
+            "b.h5",
+            2,
+            1,
+            0,
+            2,
+            9,
+            0,
+            "quarantined",
+            "not-finite: it holds a NaN",
+            "b",
+            0,
+            0,
+            None,
+            None,
+            0,
+            None,
+        ),
+        (
+            "c.h5",
+            None,
+            None,
+            None,
+            None,
+            0,
+            0,
+            "quarantined",
+            "corrupt: it is",
+            None,
+            0,
+            0,
+            None,
+            None,
+            0,
+            None,
+        ),
     ]
+
+
+def test_rows_say_how_the_partition_of_the_event_was_scored():
+    backends = (
+        BackendUse(
+            backend="triton",
+            endpoint="grpc://a:1",
+            model_versions=("1", "2"),
+            hits=3,
+            retries={"timeout": 2, "overload": 5},
+        ),
+        BackendUse(
+            backend="triton", endpoint="grpc://b:1", model_versions=("2",), hits=1, retries={"tls": 1}
+        ),
+        BackendUse(backend="triton", endpoint="grpc://idle:1", model_versions=("7",)),
+        BackendUse(backend="onnxruntime", hits=4),
+    )
+    status = partition_status(
+        "b", event_status(1, 4, 0), event_status(2, 0, 4), backends=backends, fallbacks=("a is away", "b too")
+    )
+    rows = accounting_table(plan_of(status), [status]).to_pylist()
+    names = ("endpoints", "model_versions", "retries", "fallback")
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        ("grpc://a:1, grpc://b:1", "1, 2", 8, "a is away; b too")
+    ] * 2
 
 
 def test_file_that_was_renamed_is_named_as_it_is_planned():

@@ -27,9 +27,10 @@ def test_provenance_names_inputs_model_settings_and_what_served(make_file, make_
         make_file("c", reason="corrupt: it is"),
     ]
     statuses = [
-        status_of(BackendUse(backend="triton", endpoint="grpc://x:1", model_version="3")),
-        status_of(BackendUse(backend="onnxruntime")),
-        status_of(BackendUse(backend="triton", endpoint="grpc://x:1", model_version="4")),
+        status_of(BackendUse(backend="triton", endpoint="grpc://x:1", model_versions=("4", "3"), hits=5)),
+        status_of(BackendUse(backend="onnxruntime", hits=5)),
+        status_of(BackendUse(backend="triton", endpoint="grpc://x:1", model_versions=("4",), hits=5)),
+        status_of(BackendUse(backend="triton", endpoint="grpc://idle:1", model_versions=("5",))),
     ]
     settings = make_settings(campaign={"name": "x"}, model={"name": "net", "version": "9"})
     provenance = campaign_provenance(settings, MODEL, files, statuses)

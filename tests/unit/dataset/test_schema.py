@@ -31,7 +31,8 @@ def test_every_column_has_a_unit_and_a_description(schema):
 def test_hits_are_never_null_and_accounting_only_where_nothing_is_known():
     assert not any(field.nullable for field in HITS_SCHEMA)
     nullable = {field.name for field in ACCOUNTING_SCHEMA if field.nullable}
-    assert nullable == {"entry", "run", "subrun", "event", "reason", "partition"}
+    places = {"entry", "run", "subrun", "event", "partition"}
+    assert nullable == places | {"reason", "endpoints", "model_versions", "fallback"}
 
 
 def test_accounting_counts_the_hits_of_every_backend():

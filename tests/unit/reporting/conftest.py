@@ -12,6 +12,7 @@ from protosonic.campaign.records import (
     CatalogBlock,
     EventRecord,
     EventStatus,
+    Fault,
     FileRecord,
     InputSpec,
     ModelRecord,
@@ -28,6 +29,35 @@ from protosonic.stages.merge import merge_campaign
 HOSTILE = "<script>alert('&1')</script> [bold]\"x\"[/bold] [/] {{ 7 * 7 }}"
 """Would be run by a browser, formatted by rich or computed by a template that does not take care."""
 FILE_ID = "f" * 16
+USE = BackendUse(
+    backend="triton",
+    endpoint="grpc://triton:8001",
+    model_versions=("3",),
+    hits=15,
+    requests=1234,
+    answers=1200,
+    retries={"overload": 30, "timeout": 4},
+    bytes_sent=5_678_900_000,
+    bytes_received=1_230_000,
+    latency_s={"p50": 0.0421, "p95": 0.2, "p99": 0.5678, "max": 1.0},
+    server_requests=5000,
+    server_queue_ms=12.3,
+    server_compute_ms=4.56,
+    most_in_flight=7,
+    departures=2,
+    failures={"overload": 30, "timeout": 4, "unavailable": 1},
+    faults=(
+        Fault(seconds=1.5, failure="overload", reason=f"Exceeds maximum queue size {HOSTILE}"),
+        Fault(seconds=2.5, failure="timeout", reason="Deadline Exceeded"),
+    ),
+)
+OTHER_USE = BackendUse(
+    backend="triton",
+    endpoint="grpc://never-there:8001",
+    departures=1,
+    failures={"unavailable": 40},
+    faults=(Fault(seconds=0.1, failure="unavailable", reason="connection refused"),),
+)
 CampaignFactory = Callable[..., Layout]
 
 
@@ -52,10 +82,18 @@ def event_hits(n: int) -> dict[str, np.ndarray]:
 def make_campaign(tmp_path: Path) -> CampaignFactory:
     """Merge a campaign of one file with two events, the second quarantined, and files that cannot be read.
 
-    Parameters: the number of hits of the first event, how many files cannot be read, whether the model is untrained.
+    Parameters: the number of hits of the first event, how many files cannot be read, whether the model is untrained,
+    how many reasons for a fallback there are besides the first, and what the endpoints did.
     """
 
-    def make(hits: int = 60, *, unreadable: int = 1, untrained: bool = True) -> Layout:
+    def make(
+        hits: int = 60,
+        *,
+        unreadable: int = 1,
+        untrained: bool = True,
+        more_fallbacks: int = 0,
+        endpoints: tuple[BackendUse, ...] = (USE, OTHER_USE),
+    ) -> Layout:
         settings = check_settings({"campaign": {"name": "shown"}, "inputs": [{"path": f"data/{HOSTILE}"}]})
         layout = Layout("shown", tmp_path)
         events = tuple(
@@ -114,8 +152,8 @@ def make_campaign(tmp_path: Path) -> CampaignFactory:
             profile={"name": "protodune-sp-2021"},
             duplicate_patches="correct",
             seconds=0.5,
-            backends=(BackendUse(backend="triton", endpoint="grpc://triton:8001", model_version="3"),),
-            fallbacks=(f"the endpoint is down: {HOSTILE}",),
+            backends=(*endpoints, BackendUse(backend="onnxruntime", hits=hits - hits // 4)),
+            fallbacks=(f"the endpoint is down: {HOSTILE}", *(f"reason {n}" for n in range(more_fallbacks))),
         )
         write_record(layout.status("p"), status)
         merge_campaign(layout, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from protosonic.campaign.records import BackendUse
 from protosonic.errors import VerificationError
 from protosonic.reporting.report import BINS, score_histograms, write_report
 from protosonic.reporting.terminal import UNTRAINED_WARNING
 
+LATENCY = {"p50": 0.001, "p95": 0.001, "p99": 0.001, "max": 0.001}
 VOID = {"meta", "img", "br", "line", "polyline"}
 
 
@@ -90,6 +93,47 @@ def test_report_names_model_endpoint_and_configuration(page):
     for text in ("m" * 64, "grpc://triton:8001, served version 3", "protodune-sp-2021, planes 0, 1, 2"):
         assert text in page.text
     assert json.dumps({"name": "shown", "seed": 1}, indent=2).replace("\n", "\n  ") in page.text
+
+
+def section(page: Page, heading: str, until: str) -> str:
+    return page.text.partition(heading)[2].partition(until)[0]
+
+
+def test_report_has_a_row_per_endpoint_with_what_it_did(make_campaign):
+    text = write_report(make_campaign()).read_text()
+    rows = [re.findall(r"<td[^>]*>(?:<code>)?(.*?)(?:</code>)?</td>", row) for row in text.split("<tr>")[1:]]
+    found = {row[0]: " ".join(row[1:]) for row in rows if len(row) == 13}
+    assert found == {
+        "grpc://never-there:8001": "– 0 0 0 0 0.0 0.0 – – – – 1",
+        "grpc://triton:8001": "3 15 1,234 34 7 5,678.9 1.2 42 568 12 4.6 2",
+    }
+
+
+def test_report_sums_up_the_failed_calls_by_endpoint_and_class(page, hostile):
+    rows = section(page, "first reason", "Scores").split("\n")
+    assert [row for row in rows if row.strip()] == [
+        "unavailable401grpc://never-there:8001connection refused",
+        f"overload301grpc://triton:8001Exceeds maximum queue size {hostile}",
+        "timeout41grpc://triton:8001Deadline Exceeded",
+        "unavailable11grpc://triton:8001–",
+    ]
+
+
+def test_report_of_a_campaign_without_failed_calls_says_so(make_campaign):
+    good = BackendUse(backend="triton", endpoint="grpc://good:1", hits=15, answers=1, latency_s=LATENCY)
+    page = Page(write_report(make_campaign(endpoints=(good,))).read_text())
+    assert "No call failed." in page.text
+
+
+def test_report_of_a_campaign_on_the_cpu_has_no_endpoints(make_campaign):
+    page = Page(write_report(make_campaign(endpoints=())).read_text())
+    assert "Endpoints" not in page.text
+
+
+def test_a_long_list_of_fallbacks_is_cut_with_its_number(make_campaign):
+    page = Page(write_report(make_campaign(more_fallbacks=9)).read_text())
+    assert page.text.count("Fallback: ") == 3
+    assert "… and 7 more reasons" in page.text
 
 
 def test_report_says_that_the_model_is_untrained(page):

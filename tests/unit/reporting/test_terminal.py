@@ -61,6 +61,13 @@ def test_summary_says_what_came_out_and_where_it_is(make_campaign, capsys, hosti
     assert UNTRAINED_WARNING in text
 
 
+def test_summary_cuts_a_long_list_of_fallbacks(make_campaign, capsys):
+    print_summary(make_campaign(more_fallbacks=9), 2.0)
+    text = capsys.readouterr().out
+    assert text.count("fallback ") == 3
+    assert "… and 7 more: the report sums them up" in text
+
+
 def test_summary_of_a_trained_model_does_not_warn(make_campaign, capsys):
     print_summary(make_campaign(untrained=False), 2.0)
     assert UNTRAINED_WARNING not in capsys.readouterr().out
