@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from protosonic.errors import ConfigError, ModelError, ProtosonicError
-from protosonic.inference.contract import INPUT_NAME, OUTPUTS, ModelTensors, TensorSpec, join_scores
+from protosonic.inference.contract import INPUT_NAME, OUTPUTS, ModelTensors, TensorSpec
 from protosonic.inference.credentials import BearerToken
 from protosonic.inference.failure_policy import EndpointError, FailureClass, classify
+from protosonic.inference.reply import read_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -40,13 +42,13 @@ class Request:
         Number of patches in it.
     n_bytes
         Their size.
-    tensor
-        The tensor as the client library holds it.
+    message
+        What is sent, an ``inference.ModelInferRequest``.
     """
 
     n_patches: int
     n_bytes: int
-    tensor: Any
+    message: Any
 
 
 class Answer(NamedTuple):
@@ -140,47 +142,44 @@ class TritonClient:
     def __init__(self, options: EndpointOptions) -> None:
         # gRPC writes every refused connection to standard error unless told otherwise before it is imported.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        import tritonclient.grpc as triton
+        import grpc
+        from tritonclient.grpc import service_pb2, service_pb2_grpc
 
         self.options = options
         self.was_ready = False
         """Whether the model has been ready once: set by whoever has checked it."""
         self.tensors = ModelTensors(INPUT_NAME, {name: name for name in OUTPUTS})
-        self._triton = triton
+        self._grpc = grpc
+        self._messages = service_pb2
         self._pid = os.getpid()
         self._token = (
             BearerToken(options.token_file, options.token_env)
             if options.token_file or options.token_env
             else None
         )
-        try:
-            self._client = triton.InferenceServerClient(
-                options.address,
-                ssl=options.uses_tls,
-                root_certificates=options.ca_file,
-                private_key=options.key_file,
-                certificate_chain=options.cert_file,
-                channel_args=[
-                    ("grpc.max_send_message_length", MOST_MESSAGE_BYTES),
-                    ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
-                    # A new client is a new connection: otherwise channels to one address share a dead one.
-                    ("grpc.use_local_subchannel_pool", 1),
-                    # Where a name has several addresses, one connection must not pin this job to one server.
-                    ("grpc.lb_policy_name", "round_robin"),
-                    ("grpc.initial_reconnect_backoff_ms", 250),
-                    # Also how long one attempt to connect may take.
-                    ("grpc.min_reconnect_backoff_ms", int(1000 * options.connect_timeout_s)),
-                    ("grpc.max_reconnect_backoff_ms", 5000),
-                    # What is tried again is decided in one place, and it is not here.
-                    ("grpc.enable_retries", 0),
-                ],
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"a certificate file cannot be read: {error.strerror}",
-                file=error.filename,
-                where="inference.endpoints",
-            ) from error
+        arguments = [
+            ("grpc.max_send_message_length", MOST_MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
+            # A new client is a new connection: otherwise channels to one address share a dead one.
+            ("grpc.use_local_subchannel_pool", 1),
+            # Where a name has several addresses, one connection must not pin this job to one server.
+            ("grpc.lb_policy_name", "round_robin"),
+            ("grpc.initial_reconnect_backoff_ms", 250),
+            # Also how long one attempt to connect may take.
+            ("grpc.min_reconnect_backoff_ms", int(1000 * options.connect_timeout_s)),
+            ("grpc.max_reconnect_backoff_ms", 5000),
+            # What is tried again is decided in one place, and it is not here.
+            ("grpc.enable_retries", 0),
+        ]
+        if options.uses_tls:
+            files = (options.ca_file, options.key_file, options.cert_file)
+            credentials = grpc.ssl_channel_credentials(*map(_content, files))
+            self._channel = grpc.secure_channel(options.address, credentials, arguments)
+        else:
+            self._channel = grpc.insecure_channel(options.address, arguments)
+        # Not tritonclient's InferenceServerClient: it never reports an answer that cannot be read, and blocks the
+        # thread that all calls of the channel share.
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def has_newer_token(self, call: Call | None = None) -> bool:
         """Whether there is another bearer token than the one that a call, by default the last one, was made with."""
@@ -188,7 +187,7 @@ class TritonClient:
 
     def close(self) -> None:
         """Close the channel; what is under way is cancelled."""
-        self._client.close()
+        self._channel.close()
 
     def is_live(self) -> bool:
         """Ask whether the server lives.
@@ -198,11 +197,17 @@ class TritonClient:
         EndpointError
             The call failed; so do all other methods.
         """
-        return bool(self._call("the liveness check", self._client.is_server_live))
+        return bool(
+            self._call("the liveness check", self._stub.ServerLive, self._messages.ServerLiveRequest()).live
+        )
 
     def server_metadata(self) -> tuple[str, str]:
         """Ask for the name and the version of the server's software."""
-        answer = self._call("reading the server's metadata", self._client.get_server_metadata)
+        answer = self._call(
+            "reading the server's metadata",
+            self._stub.ServerMetadata,
+            self._messages.ServerMetadataRequest(),
+        )
         return answer.name, answer.version
 
     def repository_index(self) -> list[tuple[str, str, str]] | None:
@@ -212,7 +217,10 @@ class TritonClient:
         """
         try:
             index = self._call(
-                "reading the list of models", self._client.get_model_repository_index, calls="admission"
+                "reading the list of models",
+                self._stub.RepositoryIndex,
+                self._messages.RepositoryIndexRequest(),
+                calls="admission",
             )
         except EndpointError as error:
             if error.failure is FailureClass.PROTOCOL:
@@ -222,19 +230,19 @@ class TritonClient:
 
     def is_model_ready(self) -> bool:
         """Ask whether model and version are ready."""
-        return bool(
-            self._call(
-                "the readiness check", self._client.is_model_ready, self.options.model, self.options.version
-            )
+        answer = self._call(
+            "the readiness check",
+            self._stub.ModelReady,
+            self._messages.ModelReadyRequest(name=self.options.model, version=self.options.version),
         )
+        return bool(answer.ready)
 
     def read_tensors(self) -> ModelTensors:
         """Read the model's metadata and find the tensors of the contract; requests use their names from then on."""
         metadata = self._call(
             "reading the model's metadata",
-            self._client.get_model_metadata,
-            self.options.model,
-            self.options.version,
+            self._stub.ModelMetadata,
+            self._messages.ModelMetadataRequest(name=self.options.model, version=self.options.version),
         )
 
         def spec(tensor: Any) -> TensorSpec:
@@ -257,9 +265,8 @@ class TritonClient:
         try:
             answer = self._call(
                 "reading the model's configuration",
-                self._client.get_model_config,
-                self.options.model,
-                self.options.version,
+                self._stub.ModelConfig,
+                self._messages.ModelConfigRequest(name=self.options.model, version=self.options.version),
             )
         except EndpointError as error:
             if error.failure is FailureClass.PROTOCOL:
@@ -272,9 +279,8 @@ class TritonClient:
         try:
             answer = self._call(
                 "reading the model's statistics",
-                self._client.get_inference_statistics,
-                self.options.model,
-                self.options.version,
+                self._stub.ModelStatistics,
+                self._messages.ModelStatisticsRequest(name=self.options.model, version=self.options.version),
             )
         except EndpointError as error:
             if error.failure is FailureClass.PROTOCOL:
@@ -291,9 +297,14 @@ class TritonClient:
     def prepare(self, patches: NDArray[np.float32]) -> Request:
         """Make a request of patches, float32 [n, 48, 48]; the data is copied."""
         data = np.ascontiguousarray(patches, np.float32)[..., None]
-        tensor = self._triton.InferInput(self.tensors.input, data.shape, "FP32")
-        tensor.set_data_from_numpy(data)
-        return Request(len(data), data.nbytes, tensor)
+        message = self._messages.ModelInferRequest(
+            model_name=self.options.model,
+            model_version=self.options.version,
+            inputs=[{"name": self.tensors.input, "datatype": "FP32", "shape": data.shape}],
+            outputs=[{"name": name} for name in self.tensors.outputs.values()],
+            raw_input_contents=[data.tobytes()],
+        )
+        return Request(len(data), data.nbytes, message)
 
     def infer(self, request: Request) -> Answer:
         """Send a request and wait for its answer."""
@@ -315,13 +326,15 @@ class TritonClient:
             callback(error)
             return Call({})
 
-        def answered(result: Any, error: Exception | None) -> None:
+        def answered(future: Any) -> None:
             try:
-                outcome: Answer | ProtosonicError = (
-                    self._answer(result, request.n_patches, time.monotonic() - call.sent_at)
-                    if error is None
-                    else self._classified("the inference request", error)
-                )
+                outcome: Answer | ProtosonicError
+                if future.code() is self._grpc.StatusCode.OK:
+                    response, seconds = future.result(), time.monotonic() - call.sent_at
+                    scores = read_scores(response, self.tensors, request.n_patches, what=str(self.options))
+                    outcome = Answer(scores, response.model_version, scores.nbytes, seconds)
+                else:
+                    outcome = self._classified("the inference request", future)
             except ProtosonicError as problem:
                 outcome = problem
             except Exception as problem:  # noqa: BLE001  (gRPC would print it, and nobody would get an answer)
@@ -331,23 +344,23 @@ class TritonClient:
             callback(outcome)
 
         try:
-            context = self._client.async_infer(
-                self.options.model,
-                [request.tensor],
-                callback=answered,
-                model_version=self.options.version,
-                outputs=[self._triton.InferRequestedOutput(name) for name in self.tensors.outputs.values()],
-                client_timeout=self.options.request_timeout_s,
-                headers=call.headers,
-                compression_algorithm=None
-                if self.options.compression == "none"
-                else self.options.compression,
+            future = self._stub.ModelInfer.future(
+                request.message,
+                timeout=self.options.request_timeout_s,
+                metadata=_metadata(call.headers),
+                compression=self._compression,
             )
         except ValueError as error:  # the channel was closed meanwhile
             callback(self._error("the channel is closed", FailureClass.UNAVAILABLE, found=error))
         else:
-            call._attach(context)
+            call._attach(future)
+            future.add_done_callback(answered)
         return call
+
+    @property
+    def _compression(self) -> Any:
+        kinds = self._grpc.Compression
+        return {"none": None, "gzip": kinds.Gzip, "deflate": kinds.Deflate}[self.options.compression]
 
     def _headers(self) -> dict[str, str]:
         if self._pid != os.getpid():
@@ -355,59 +368,40 @@ class TritonClient:
             raise RuntimeError(msg)
         return {**self.options.headers, **(self._token.header() if self._token else {})}
 
-    def _call(self, what: str, function: Callable[..., Any], *args: Any, calls: Calls = "any") -> Any:
+    def _call(self, what: str, method: Callable[..., Any], request: Any, *, calls: Calls = "any") -> Any:
         try:
-            return function(*args, headers=self._headers(), client_timeout=self.options.connect_timeout_s)
-        except self._triton.InferenceServerException as error:
+            return method(
+                request, timeout=self.options.connect_timeout_s, metadata=_metadata(self._headers())
+            )
+        except self._grpc.RpcError as error:
             raise self._classified(what, error, calls=calls) from error
         except ValueError as error:
             raise self._error("the channel is closed", FailureClass.UNAVAILABLE, found=error) from error
 
     def _classified(self, what: str, error: Any, *, calls: Calls = "inference") -> EndpointError:
-        status = (error.status() or "").removeprefix("StatusCode.") or None
-        message = error.message() or ""
+        status, message = error.code().name, error.details() or ""
         return EndpointError(
             f"{what} failed",
             classify(status, message, calls=calls, was_ready=self.was_ready),
             file=str(self.options),
             status=status,
-            found=f"{status or 'client error'}: {message}",
+            found=f"{status}: {message}",
         )
 
     def _error(self, message: str, failure: FailureClass, **facts: Any) -> EndpointError:
         return EndpointError(message, failure, file=str(self.options), **facts)
 
-    def _answer(self, result: Any, n: int, seconds: float) -> Answer:
-        response = result.get_response()
-        found = [output.name for output in response.outputs]
-        outputs: dict[str, NDArray[np.float32]] = {}
-        for contract_name, name in self.tensors.outputs.items():
-            if found.count(name) != 1:
-                raise self._error(
-                    f"the answer must have one output {name}",
-                    FailureClass.WRONG_ANSWER,
-                    found=found or "none",
-                )
-            output = response.outputs[found.index(name)]
-            # Servers other than Triton may answer with typed contents, which the client library does not read.
-            values = (
-                np.array(output.contents.fp32_contents, np.float32)
-                if output.datatype == "FP32" and output.contents.fp32_contents
-                else None
-            )
-            try:
-                outputs[contract_name] = (
-                    result.as_numpy(name) if values is None else values.reshape(list(output.shape))
-                )
-            except (ValueError, TypeError) as error:
-                raise self._error(
-                    f"output {name} has not the size of its shape", FailureClass.WRONG_ANSWER, found=error
-                ) from error
-        try:
-            scores = join_scores(outputs, n, what=str(self.options))
-        except ModelError as error:
-            raise self._error(
-                error.message, FailureClass.WRONG_ANSWER, expected=error.expected, found=error.found
-            ) from error
-        n_bytes = sum(output.nbytes for output in outputs.values())
-        return Answer(scores, response.model_version, n_bytes, seconds)
+
+def _content(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"a certificate file cannot be read: {error.strerror}", file=path, where="inference.endpoints"
+        ) from error
+
+
+def _metadata(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((name.lower(), value) for name, value in headers.items())

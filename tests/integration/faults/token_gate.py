@@ -1,8 +1,9 @@
-"""A gRPC proxy that lets calls with the right token through, as the front of a site does."""
+"""A gRPC proxy that lets calls with the right token through, as the front of a site does, and may change answers."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
@@ -26,15 +27,18 @@ class TokenGate(grpc.GenericRpcHandler):
     url
         Where it listens.
     token
-        The token that is right now; tests change it.
+        The token that is right now; without one, every call is let through.
+    change
+        What is made of the bytes of every inference answer.
     refused, passed
         Calls that were refused, and calls that were let through.
     busy
         Whether RepositoryIndex is rejected, by which sites turn new clients away.
     """
 
-    def __init__(self, target_port: int, token: str) -> None:
+    def __init__(self, target_port: int, token: str | None) -> None:
         self.token = token
+        self.change: Callable[[bytes], bytes] = _as_it_is
         self.busy = False
         self.refused = 0
         self.passed = 0
@@ -58,19 +62,21 @@ class TokenGate(grpc.GenericRpcHandler):
         """Give the handler of one call."""
         forward = self._channel.unary_unary(details.method, _as_it_is, _as_it_is)
 
-        def answer(request: bytes, context: grpc.ServicerContext) -> Any:
-            if dict(context.invocation_metadata()).get("authorization") != f"Bearer {self.token}":
+        def handle(request: bytes, context: grpc.ServicerContext) -> Any:
+            found = dict(context.invocation_metadata()).get("authorization")
+            if self.token is not None and found != f"Bearer {self.token}":
                 self._count(refused=1)
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, "Jwt is expired")
             self._count(passed=1)
             if self.busy and details.method.endswith("/RepositoryIndex"):
                 context.abort(grpc.StatusCode.CANCELLED, "the load is above its threshold")
             try:
-                return forward(request, timeout=CALL_TIMEOUT_S)
+                answer = forward(request, timeout=CALL_TIMEOUT_S)
             except grpc.RpcError as error:
-                return context.abort(error.code(), error.details())
+                context.abort(error.code(), error.details())
+            return self.change(answer) if details.method.endswith("/ModelInfer") else answer
 
-        return grpc.unary_unary_rpc_method_handler(answer, _as_it_is, _as_it_is)
+        return grpc.unary_unary_rpc_method_handler(handle, _as_it_is, _as_it_is)
 
     def _count(self, *, refused: int = 0, passed: int = 0) -> None:
         with self._lock:
