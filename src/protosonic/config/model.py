@@ -291,11 +291,11 @@ class Inference(_Section):
         "that they share it fairly.",
     )
     connect_timeout_s: float = Field(
-        5.0, gt=0, le=600, description="Deadline of every health and metadata call."
+        5.0, ge=0.1, le=600, description="Deadline of every health and metadata call."
     )
     request_timeout_s: float = Field(
         120.0,
-        gt=0,
+        ge=0.1,
         le=3600,
         description="Deadline of every inference request; well above the longest latency of a healthy endpoint.",
     )
