@@ -15,7 +15,7 @@ import numpy as np
 
 from protosonic.errors import ConfigError, ServiceError
 from protosonic.inference.endpoint_lane import EndpointLane
-from protosonic.inference.golden import CANARIES, Reference
+from protosonic.inference.golden import CANARIES, NoReference, Reference
 from protosonic.inference.pieces import Piece, PieceQueue, ScoreCollector
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Fallback:
 class _LocalModel:
     """The model on the CPU, loaded when it is first needed, and its scores of the golden batch."""
 
-    def __init__(self, load: Callable[[], Backend], tolerance: float) -> None:
+    def __init__(self, load: Callable[[], Backend] | None, tolerance: float) -> None:
         self._load = load
         self._tolerance = tolerance
         self._lock = threading.RLock()
@@ -69,12 +69,15 @@ class _LocalModel:
     def backend(self) -> Backend:
         with self._lock:
             if self._backend is None:
+                assert self._load is not None
                 self._backend = self._load()
             return self._backend
 
     def reference(self) -> Reference:
         with self._lock:
-            if self._reference is None:
+            if self._reference is None and self._load is None:
+                self._reference = NoReference()
+            elif self._reference is None:
                 self._reference = Reference(self.backend().infer, self._tolerance)
             return self._reference
 
@@ -102,6 +105,7 @@ class Dispatcher:
         The endpoints; work is shared among those that serve, by their weights.
     cpu
         Function that loads the model for the CPU. Its scores are also what those of the endpoints are compared with.
+        With ``endpoint-only`` it may be ``None``: then nothing is compared.
     tolerance
         Largest difference between scores of an endpoint and of the CPU.
     patience_s
@@ -113,14 +117,14 @@ class Dispatcher:
     Raises
     ------
     ConfigError
-        The policy needs an endpoint, and there is none.
+        The policy needs an endpoint or the CPU, and there is none.
     """
 
     def __init__(
         self,
         policy: Policy,
         endpoints: Sequence[EndpointOptions],
-        cpu: Callable[[], Backend],
+        cpu: Callable[[], Backend] | None,
         *,
         tolerance: float = 1e-5,
         patience_s: float = 300.0,
@@ -128,6 +132,8 @@ class Dispatcher:
     ) -> None:
         if policy != "cpu-only" and not endpoints:
             raise ConfigError(f"policy {policy} needs an endpoint", where="inference.endpoints")
+        if policy != "endpoint-only" and cpu is None:
+            raise ConfigError(f"policy {policy} needs a model for the CPU", where="model.path")
         self._policy = policy
         self._retries = retries
         self._local = _LocalModel(cpu, tolerance)
@@ -192,19 +198,47 @@ class Dispatcher:
         ModelError
             The local model is unusable.
         """
-        self._start()
         self.post(lambda: self._set_input_over(value=False))
         for patches in batches:
-            if not len(patches):
-                continue
-            yield from self._wait_until(lambda: self._held < self._most_held())
-            with self._changed:
-                piece = Piece(self._put, patches)
-                self._put += len(patches)
-                self._held += len(patches)
-            self.post(lambda piece=piece: self._waiting.append(piece))  # type: ignore[misc]
+            yield from self._take_until(self.has_room)
+            self.put(patches)
         self.post(lambda: self._set_input_over(value=True))
-        yield from self._wait_until(lambda: self._taken == self._put)
+        yield from self._take_until(lambda: self._taken == self._put)
+
+    def has_room(self) -> bool:
+        """Whether more patches should be put now; what is held is bounded only as far as this is heeded."""
+        with self._changed:
+            return self._held < self._most_held()
+
+    def put(self, patches: NDArray[np.float32]) -> None:
+        """Add patches, float32 [n, 48, 48], at the end of what is to be scored; does not wait."""
+        if not len(patches):
+            return
+        self._start()
+        with self._changed:
+            piece = Piece(self._put, patches)
+            self._put += len(patches)
+            self._held += len(patches)
+        self.post(lambda: self._waiting.append(piece))
+
+    def take(
+        self, condition: Callable[[], bool] = lambda: False
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.object_]]]:
+        """Take the scores that are next in order, as :meth:`score` gives them; waits for some, or for a condition.
+
+        Raises
+        ------
+        ServiceError, ModelError
+            As with :meth:`score`.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._error or self._ready or condition())
+            if self._error is not None:
+                raise self._error
+            chunks = list(self._ready)
+            self._ready.clear()
+            self._taken += sum(len(scores) for scores, _ in chunks)
+        return [(scores, np.full(len(scores), backend, dtype=object)) for scores, backend in chunks]
 
     def close(self) -> None:
         """Release all backends; what is under way is given up."""
@@ -224,23 +258,14 @@ class Dispatcher:
             self._engine = threading.Thread(target=self._run, name="dispatcher", daemon=True)
             self._engine.start()
 
-    def _wait_until(
+    def _take_until(
         self, condition: Callable[[], bool]
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.object_]]]:
         """Give what is scored until a condition holds."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._error or self._ready or condition())
-                if self._error is not None:
-                    raise self._error
-                chunks = list(self._ready)
-                self._ready.clear()
-                self._taken += sum(len(scores) for scores, _ in chunks)
-                is_met = condition()
-            for scores, backend in chunks:
-                yield scores, np.full(len(scores), backend, dtype=object)
-            if is_met:
-                return
+        is_met = False
+        while not is_met:
+            yield from self.take(condition)
+            is_met = condition()
 
     def _most_held(self) -> int:
         """Give the number of patches that may wait or be under way: enough that no backend ever waits for them."""
@@ -314,25 +339,26 @@ class Dispatcher:
     def _run(self) -> None:
         try:
             while not self._is_closed and self._error is None:
-                self._give_out(time.monotonic())
-                self._handle_events()
+                now = time.monotonic()
+                self._give_out(now)
+                self._handle_events(now)
         except BaseException as error:  # noqa: BLE001  (it is raised in the caller's thread)
             self.fail(error)
 
-    def _handle_events(self) -> None:
+    def _handle_events(self, now: float) -> None:
         try:
-            self._events.get(timeout=self._pause_s())()
+            self._events.get(timeout=self._pause_s(now))()
             while True:
                 self._events.get_nowait()()
         except queue.Empty:
             return
 
-    def _pause_s(self) -> float | None:
-        now = time.monotonic()
+    def _pause_s(self, now: float) -> float | None:
+        """Give the time until something is due that was not when work was given out, at `now`."""
         due = [at for lane in self._lanes if (at := lane.next_event_at(now)) is not None]
         if self._held and self._policy == "endpoint-only":
             due.append(now + 1.0)  # to see when the patience ends
-        return max(min(due) - now, 0.0) if due else None
+        return max(min(due) - time.monotonic(), 0.0) if due else None
 
     def _give_out(self, now: float) -> None:
         for lane in self._lanes:

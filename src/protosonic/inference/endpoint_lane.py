@@ -310,7 +310,8 @@ class EndpointLane:
         self._refusals = 0
         self._limit.reset()
         self._times = checked.times
-        self.statistics.deviation = max(self.statistics.deviation or 0.0, served.deviation)
+        if served.deviation is not None:
+            self.statistics.deviation = max(self.statistics.deviation or 0.0, served.deviation)
         self._note_version(served.version)
 
     def _depart(self, error: EndpointError) -> None:

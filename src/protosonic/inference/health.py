@@ -30,13 +30,13 @@ class ServedModel:
     max_batch_size
         Most patches in one request; 0 where the server sets no limit or does not tell.
     deviation
-        Largest difference of its scores of the golden batch from those of the local model.
+        Largest difference of its scores of the golden batch from those of the local model; ``None`` without one.
     """
 
     version: str
     tensors: ModelTensors
     max_batch_size: int
-    deviation: float
+    deviation: float | None
 
 
 def check_endpoint(client: TritonClient, reference: Reference) -> ServedModel:
