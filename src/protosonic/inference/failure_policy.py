@@ -114,7 +114,8 @@ TABLE = (
     Rule(
         "any",
         ("UNAVAILABLE",),
-        r"maximum queue size|request timeout expired|queue is full|overload|too many (requests|pings)|rate limit",
+        r"maximum queue size|request timeout expired|queue is full|overload|reset reason: overflow"
+        r"|too.many.(requests|pings)|rate.limit|status: 429",
         FailureClass.OVERLOAD,
         "Exceeds maximum queue size",
     ),
@@ -125,11 +126,19 @@ TABLE = (
         FailureClass.TOO_LARGE,
         "Received message larger than max (4718720 vs. 4194304)",
     ),
+    Rule(
+        "any",
+        ("UNKNOWN",),
+        r"status: 413|too large",
+        FailureClass.TOO_LARGE,
+        "Received http2 header with status: 413",
+    ),
     Rule("any", ("RESOURCE_EXHAUSTED",), "", FailureClass.OVERLOAD, "too many requests"),
     Rule(
         "any",
         ("INVALID_ARGUMENT",),
-        r"batch-size must be <=|max(imum)?[_ ]batch[_ ]size",
+        # A wrong shape is answered with advice on max_batch_size, too: splitting would not help.
+        r"batch-size must be <=|(exceeds|larger than|greater than)( the)?( model)? max(imum)?[_ ]batch[_ ]size",
         FailureClass.TOO_LARGE,
         "inference request batch-size must be <= 256 for 'emtrkmichel'",
     ),
