@@ -39,11 +39,22 @@ def test_the_endpoint_gives_the_scores_of_the_cpu_for_every_hit(
         assert row["state"] == "done"
         assert row["hits_triton"] == row["hits_done"] == row["hits_planned"] > 0
         assert row["hits_onnxruntime"] == 0
+        assert (row["endpoints"], row["model_versions"]) == (serve.url, "1")
+        assert (row["retries"], row["fallback"]) == (0, None)
     record = campaign.campaign()
     assert record["fallbacks"] == []
     assert record["totals"]["hits_by_backend"] == {"triton": len(campaign.hits()), "onnxruntime": 0}
     assert record["provenance"]["served_model_versions"] == ["1"]
     assert record["provenance"]["endpoints"] == [serve.url]
+    [use] = record["dispatch"]["endpoints"]
+    assert (use["endpoint"], use["hits"]) == (serve.url, len(campaign.hits()))
+    assert use["requests"] == use["answers"] >= use["partitions"] == 6
+    assert use["bytes_sent"] > 9216 * use["hits"]
+    assert use["bytes_received"] > 16 * use["hits"]
+    assert 0 < use["latency_s"]["p50"] <= use["latency_s"]["max"]
+    assert 0 < use["server_compute_ms"] < 1e3 * use["latency_s"]["max"]
+    assert use["deviation"] <= TOLERANCE
+    assert record["dispatch"]["failures"] == []
     campaign.verify()
 
 
@@ -58,6 +69,9 @@ def test_without_a_server_endpoint_first_ends_on_the_cpu_and_says_why(
     assert nobody in reason
     assert "UNAVAILABLE" in reason
     assert nobody in output
+    [failure] = campaign.campaign()["dispatch"]["failures"]
+    assert (failure["endpoint"], failure["failure"]) == (nobody, "unavailable")
+    assert {(row["endpoints"], row["fallback"]) for row in campaign.accounting()} == {(None, reason)}
     campaign.verify()
 
 
@@ -103,5 +117,10 @@ def test_a_server_killed_in_mid_campaign_leaves_every_hit_scored_once(
     assert_equal_scores(campaign, cpu_campaign)
     for row in campaign.accounting():
         assert row["hits_triton"] + row["hits_onnxruntime"] == row["hits_done"] == row["hits_planned"]
-    assert any(serve.url in reason for reason in campaign.campaign()["fallbacks"])
+    record = campaign.campaign()
+    assert any(serve.url in reason for reason in record["fallbacks"])
+    assert {failure["endpoint"] for failure in record["dispatch"]["failures"]} == {serve.url}
+    [use] = record["dispatch"]["endpoints"]
+    assert use["hits"] == record["totals"]["hits_by_backend"]["triton"] > 0
+    assert use["departures"] >= 1
     campaign.verify()
