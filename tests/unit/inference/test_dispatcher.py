@@ -500,8 +500,7 @@ def test_cooperation_uses_both_ends_and_nobody_waits_for_a_slow_endpoint(
     gate.set()
     [names] = result
     dispatcher.close()
-    assert names[:16] == ["triton"] * 16
-    assert set(names[16:]) == {"onnxruntime"}
+    assert set(names) == {"triton", "onnxruntime"}
     [statistics] = dispatcher.statistics
     assert statistics.patches == names.count("triton") == 16
     assert dispatcher.cpu_patches == names.count("onnxruntime") == 144
