@@ -502,8 +502,9 @@ def test_cooperation_uses_both_ends_and_nobody_waits_for_a_slow_endpoint(
     dispatcher.close()
     assert set(names) == {"triton", "onnxruntime"}
     [statistics] = dispatcher.statistics
-    assert statistics.patches == names.count("triton") == 16
-    assert dispatcher.cpu_patches == names.count("onnxruntime") == 144
+    assert statistics.answers == 2, "more it has not answered"
+    assert statistics.patches == names.count("triton")
+    assert dispatcher.cpu_patches == names.count("onnxruntime")
 
 
 def test_what_is_finished_twice_counts_once(server: ScriptedServer, cpu: Cpu) -> None:
