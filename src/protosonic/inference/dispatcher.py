@@ -270,7 +270,7 @@ class Dispatcher:
     def _most_held(self) -> int:
         """Give the number of patches that may wait or be under way: enough that no backend ever waits for them."""
         under_way = sum(lane.options.max_in_flight * lane.most_patches for lane in self._lanes)
-        if not self._lanes or self._local.is_loaded:
+        if self._policy != "endpoint-only" and (not self._lanes or self._local.is_loaded):
             cpu = self._local.backend()
             under_way += 2 * cpu.concurrency * cpu.batch_size
         return under_way + 1
