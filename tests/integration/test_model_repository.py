@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from integration.serving import await_true, sparse_patches
-from protosonic.errors import ConfigError
+from protosonic.errors import ConfigError, ServiceError
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 from protosonic.serving.environment import find_or_create_environment
 from protosonic.serving.repository import read_config
@@ -167,3 +167,27 @@ def test_a_client_may_ask_for_a_shorter_stay_in_the_queue(client: triton.Inferen
     assert isinstance(outcomes[0], triton.InferResult)
     assert isinstance(outcomes[2], InferenceServerException)
     assert "timeout expired" in outcomes[2].message()
+
+
+def start_with(folder: Path, text: str) -> str:
+    """Start the server with the form for production, its configuration longer by a text; gives why it ended."""
+    protosonic("model", "repository", str(folder / "models"))
+    config = folder / "models" / NAME / "config.pbtxt"
+    config.write_text(config.read_text() + text)
+    environment, ports = find_or_create_environment(), choose_ports(Ports(0, 0, 0))
+    with (
+        TritonServer(environment, folder / "models", ports, folder / "server.log") as server,
+        pytest.raises(ServiceError) as caught,
+    ):
+        server.wait_until_ready()
+    return str(caught.value)
+
+
+def test_the_server_reads_the_form_for_production_and_only_misses_the_backend(tmp_path: Path) -> None:
+    """The server of PyPI has no ONNX Runtime backend; its core reads the configuration all the same."""
+    reason = start_with(tmp_path, "")
+    assert "unable to find backend library for backend 'onnxruntime'" in reason
+
+
+def test_a_configuration_that_the_server_cannot_read_ends_otherwise(tmp_path: Path) -> None:
+    assert "backend library" not in start_with(tmp_path, "zebra: 1\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import tritonclient.grpc as triton
 
 from integration.serving import ServeProcess, await_true
 from protosonic.errors import ConfigError, ModelError, ServiceError
@@ -31,6 +32,17 @@ def test_a_request_to_stop_ends_it_cleanly_and_nothing_remains(
         assert serve.end() == (0, "")
         await_true(serve.is_gone)
     assert list(serve.temporary.glob("protosonic-*")) == []
+
+
+def test_it_is_tuned_on_the_command_line(tmp_path: Path, linear_model: Path) -> None:
+    arguments = ["--instances", "2", "--threads", "1", "--max-batch-size", "64", "--max-queue-size", "3"]
+    with ServeProcess(tmp_path, "--model", str(linear_model), *arguments) as serve:
+        with triton.InferenceServerClient(serve.url.removeprefix("grpc://")) as client:
+            config = client.get_model_config("emtrkmichel", "1", client_timeout=60).config
+        assert config.instance_group[0].count == 2
+        assert config.parameters["threads"].string_value == "1"
+        assert config.max_batch_size == 64
+        assert config.dynamic_batching.default_queue_policy.max_queue_size == 3
 
 
 def test_it_leaves_no_orphan_when_it_is_killed_and_the_next_one_clears_up(
