@@ -495,7 +495,7 @@ def model_repository(
         float, typer.Option(min=0, help="A request that has waited for so many seconds is turned away.")
     ] = 100.0,
     tf32: Annotated[
-        bool, typer.Option("--tf32", help="Let GPUs compute in TF32: faster, scores differ by about 1e-3.")
+        bool, typer.Option("--tf32", help="Let GPUs compute in TF32: faster, scores differ by some 1e-4.")
     ] = False,
 ) -> None:
     """Write a model into a model repository for Triton; other versions of it stay.

@@ -50,8 +50,9 @@ def print_endpoint_report(report: EndpointReport) -> None:
 
 
 def _load_table(report: EndpointReport) -> Table:
-    table = Table(title=f"requests of {report.request_patches} patches; times in ms", title_justify="left")
-    columns = ("in flight", "requests", "patches/s", "p50", "p95", "server queue", "server compute", "failed")
+    title = f"{report.request_patches} patches a request; times in ms; queue and compute are the server's"
+    table = Table(title=title, title_justify="left")
+    columns = ("in flight", "done", "patches/s", "p50", "p95", "queue", "compute", "failed")
     for name in columns:
         table.add_column(name, justify="right")
     for point in report.load:

@@ -160,6 +160,7 @@ def _load(report: EndpointReport) -> Iterator[str]:
         return
     if any(point.requests < ENOUGH_ROUNDS * point.concurrency for point in good):
         yield "The measurements are short for such latencies, and their rates are rough: use longer --seconds"
+        return
     best = max(good, key=lambda point: point.patches_per_s)
     last = good[-1]
     others = max((point.patches_per_s for point in good[:-1]), default=last.patches_per_s)
