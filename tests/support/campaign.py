@@ -98,10 +98,12 @@ class CampaignRun:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what an outer campaign may have set, and without an activated environment."""
-    return {
-        key: value for key, value in os.environ.items() if not key.startswith(("PROTOSONIC", "SNAKEMAKE"))
-    }
+    """The environment without what an outer campaign may have set, and without an activated environment.
+
+    Jobs may keep compiled modules, as they do for a user: a campaign is a dozen short processes.
+    """
+    unwanted = ("PROTOSONIC", "SNAKEMAKE", "PYTHONDONTWRITEBYTECODE")
+    return {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
 
 
 def protosonic(*arguments: str, cwd: Path | None = None, expect: int = 0) -> str:

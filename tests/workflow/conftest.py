@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,16 +8,23 @@ from typing import Any
 import pytest
 
 from support.campaign import CampaignRun, protosonic
+from support.models import linear_weights, write_linear_model
 
 CampaignFactory = Callable[..., CampaignRun]
 
 
+@pytest.fixture(scope="session")
+def linear_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of known weights; it is fast, and the one of all tests that do not ask for another."""
+    return write_linear_model(tmp_path_factory.mktemp("model") / "linear.onnx", linear_weights())
+
+
 @pytest.fixture
-def make_campaign(tmp_path: Path) -> CampaignFactory:
+def make_campaign(tmp_path: Path, linear_model: Path) -> CampaignFactory:
     """Make a campaign in a folder of its own below the test's."""
 
     def make(folder: str = "run", *, name: str = "test", **config: Any) -> CampaignRun:
-        return CampaignRun(tmp_path / folder, config, name)
+        return CampaignRun(tmp_path / folder, {"model": {"path": str(linear_model)}} | config, name)
 
     return make
 
@@ -31,7 +39,25 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def quiet(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> CampaignRun:
-    """An undisturbed campaign over the simulated files, to compare others with."""
+    """An undisturbed campaign over the simulated files with the network, to compare others with."""
     campaign = CampaignRun(tmp_path_factory.mktemp("quiet"), {"inputs": [{"path": f"{simulated}/*.h5"}]})
     campaign.run()
     return campaign
+
+
+@pytest.fixture(scope="session")
+def linear(simulated: Path, linear_model: Path, tmp_path_factory: pytest.TempPathFactory) -> CampaignRun:
+    """An undisturbed campaign over the simulated files with the fast model; its inputs lie in its own folder."""
+    workdir = tmp_path_factory.mktemp("linear")
+    shutil.copytree(simulated, workdir / "data")
+    campaign = CampaignRun(workdir, {"inputs": [{"path": "data/*.h5"}], "model": {"path": str(linear_model)}})
+    campaign.run()
+    campaign.verify()
+    return campaign
+
+
+@pytest.fixture
+def finished(linear: CampaignRun, tmp_path: Path) -> CampaignRun:
+    """A copy of the finished campaign with the fast model, to go on with."""
+    shutil.copytree(linear.workdir, tmp_path / "finished")
+    return CampaignRun(tmp_path / "finished", dict(linear.config))

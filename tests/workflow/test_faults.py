@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import io
 import random
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -21,44 +23,33 @@ from protosonic.detectors import load_detector
 from protosonic.errors import AcceptanceError, ResourceError
 from protosonic.events.model import Event, EventId, Hits, Waveforms
 from protosonic.events.native import NativeWriter
-from support.campaign import BIN, assert_same_hits, clean_environment
-from support.models import linear_weights, write_linear_model
-
-ACCEPTANCE = AcceptanceError.exit_code
-
-
-def copy_of(simulated: Path, target: Path) -> Path:
-    """A copy of the last simulated file, to be damaged; its events are 5 and 6."""
-    target.parent.mkdir(exist_ok=True)
-    target.write_bytes(max(simulated.glob("*.h5")).read_bytes())
-    return target
+from support.campaign import BIN, CampaignRun, assert_same_hits, clean_environment, protosonic
+from support.expected import assert_scores, expected_scores, native_waveforms
+from support.models import linear_weights
 
 
-def truncated_file(simulated: Path, folder: Path) -> Path:
-    path = copy_of(simulated, folder / "bad.h5")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    return path
+def truncated(source: Path, path: Path) -> None:
+    content = source.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
 
 
-def flipped_byte(simulated: Path, folder: Path) -> Path:
+def flipped_byte(source: Path, path: Path) -> None:
     """Flip a byte in the compressed charge of the file; both events share the block."""
-    path = copy_of(simulated, folder / "bad.h5")
-    with h5py.File(path) as file:
+    with h5py.File(source) as file:
         block = file["values/charge"].id.get_chunk_info(0)
-    content = bytearray(path.read_bytes())
+    content = bytearray(source.read_bytes())
     content[block.byte_offset + block.size // 2] ^= 0x10
     path.write_bytes(content)
-    return path
 
 
-def nan_charge(simulated: Path, folder: Path) -> Path:
-    path = copy_of(simulated, folder / "bad.h5")
+def nan_charge(source: Path, path: Path) -> None:
+    """One sample of the first event is no number."""
+    path.write_bytes(source.read_bytes())
     with h5py.File(path, "a") as file:
         file["values/charge"][5] = np.nan
-    return path
 
 
-def zip_bomb(simulated: Path, folder: Path) -> Path:
+def zip_bomb(source: Path, path: Path) -> None:
     """A small archive whose frame claims to be, and inflates to, far more than any detector can make."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
@@ -66,94 +57,100 @@ def zip_bomb(simulated: Path, folder: Path) -> Path:
     )
     info = tarfile.TarInfo("frame_gauss0_9.npy")
     info.size = len(header.getvalue()) + 2560 * 2_000_000 * 4
-    path = folder / "bad.tar.bz2"
-    folder.mkdir(exist_ok=True)
-    import bz2
-
     with bz2.open(path, "wb") as file:
         file.write(info.tobuf(tarfile.GNU_FORMAT) + header.getvalue())
         for _ in range(64):
             file.write(bytes(2**20))
-    return path
 
 
-def escaping_tar(simulated: Path, folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    path = folder / "bad.tar"
+def escaping_tar(source: Path, path: Path) -> None:
     with tarfile.open(path, "w") as archive:
         info = tarfile.TarInfo("../escaped.npy")
         info.size = 4
         archive.addfile(info, io.BytesIO(b"evil"))
-    return path
 
 
-def not_data(simulated: Path, folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    path = folder / "bad.h5"
+def not_data(source: Path, path: Path) -> None:
     path.write_text("this is no HDF5 file\n" * 100)
-    return path
+
+
+def event_given_twice(source: Path, path: Path) -> None:
+    path.write_bytes(source.read_bytes())
+
+
+DAMAGES = {
+    # What is done to a file, its new name, the reason, and the (run, event, entry) that are quarantined for it.
+    truncated: ("truncated.h5", "truncated", [(None, None, None)]),
+    flipped_byte: ("flipped.h5", "corrupt", [(2, 1, 0), (2, 2, 1)]),
+    nan_charge: ("nan.h5", "not-finite", [(3, 1, 0)]),
+    zip_bomb: ("bomb.tar.bz2", "hostile", [(None, None, None)]),
+    escaping_tar: ("escaping.tar", "hostile", [(None, None, None)]),
+    not_data: ("text.h5", "unsupported-format", [(None, None, None)]),
+    event_given_twice: ("twice.h5", "duplicate-event", [(1, 5, 0), (1, 6, 1)]),
+}
+
+
+@pytest.fixture(scope="module")
+def damaged(linear: CampaignRun, tmp_path_factory: pytest.TempPathFactory) -> CampaignRun:
+    """A campaign over the good files and every kind of bad ones, as it ended."""
+    workdir = tmp_path_factory.mktemp("damaged")
+    shutil.copytree(linear.workdir / "data", workdir / "data")
+    sources = {event_given_twice: max(workdir.glob("data/*.h5"))}
+    for run, damage in ((2, flipped_byte), (3, nan_charge), (4, truncated)):
+        folder = tmp_path_factory.mktemp("source")
+        protosonic(
+            "simulate", str(folder), "--events", "2", "--hits", "400", "--run", str(run), "--seed", str(run)
+        )
+        sources[damage] = next(folder.iterdir())
+    (workdir / "worse").mkdir()
+    for damage, (name, _, _) in DAMAGES.items():
+        damage(sources.get(damage), workdir / "worse" / name)
+    options = {"detector": "protodune-sp", "charge_scale": 1.0}
+    inputs = [{"path": path, **options} for path in ("data/*.h5", "worse/*")]
+    campaign = CampaignRun(workdir, linear.config | {"inputs": inputs})
+    campaign.run(expect=AcceptanceError.exit_code)
+    return campaign
 
 
 @pytest.mark.parametrize(
-    ("damage", "code", "quarantined"),
-    [
-        (truncated_file, "truncated", [(None, None)]),
-        (flipped_byte, "corrupt", [(5, 0), (6, 1)]),
-        (nan_charge, "not-finite", [(5, 0)]),
-        (zip_bomb, "hostile", [(None, None)]),
-        (escaping_tar, "hostile", [(None, None)]),
-        (not_data, "unsupported-format", [(None, None)]),
-    ],
+    ("name", "code", "events"), DAMAGES.values(), ids=[name for name, _, _ in DAMAGES.values()]
 )
-def test_bad_data_is_quarantined_with_its_reason_and_the_rest_is_classified(
-    make_campaign, simulated, quiet, tmp_path, damage, code, quarantined
-):
-    good = sorted(simulated.glob("*.h5"))[:2]
-    bad = damage(simulated, tmp_path / "bad")
-    campaign = make_campaign(
-        inputs=[{"path": str(path), "detector": "protodune-sp", "charge_scale": 1.0} for path in (*good, bad)]
-    )
-    output = campaign.run(expect=ACCEPTANCE)
-    assert "quarantined" in output
-    refused = [row for row in campaign.accounting() if row["state"] == "quarantined"]
-    assert [(row["event"], row["entry"]) for row in refused] == quarantined
+def test_bad_data_is_quarantined_with_its_reason(damaged, name, code, events):
+    refused = [
+        row for row in damaged.accounting() if row["file"] == f"worse/{name}" and row["state"] != "done"
+    ]
+    assert {row["state"] for row in refused} == {"quarantined"}
+    assert [(row["run"], row["event"], row["entry"]) for row in refused] == events
     for row in refused:
-        assert row["file"] == str(bad)
         assert row["reason"].startswith(f"{code}: ")
-    campaign.verify()
-    done = {row["event"] for row in campaign.accounting() if row["state"] == "done"}
-    assert {1, 2, 3, 4} <= done
-    expected = quiet.hits().filter(pa.compute.is_in(quiet.hits()["event"], pa.array(sorted(done))))
-    # What is left of the damaged file has another checksum than the undamaged one.
-    assert_same_hits(campaign.hits(), expected, except_for=("file_id",))
-    assert not list(tmp_path.rglob("escaped*"))
-    assert not list(campaign.workdir.rglob("*.part"))
 
 
-def test_accepted_bad_data_does_not_fail_the_campaign(make_campaign, simulated, tmp_path):
-    bad = truncated_file(simulated, tmp_path / "bad")
-    campaign = make_campaign(
-        inputs=[{"path": str(min(simulated.glob("*.h5")))}, {"path": str(bad)}],
-        acceptance={"max_quarantined_fraction": 0.5},
-    )
+def test_both_places_of_an_event_given_twice_are_named(damaged):
+    [first, *_] = [row for row in damaged.accounting() if row["file"] == "worse/twice.h5"]
+    assert "worse/twice.h5" in first["reason"]
+    assert str(max((damaged.workdir / "data").iterdir()).relative_to(damaged.workdir)) in first["reason"]
+
+
+def test_bad_data_does_not_harm_the_rest_of_the_campaign(damaged, linear):
+    assert "quarantined" in damaged.outputs[0]
+    damaged.verify()
+    hits = damaged.hits()
+    assert_same_hits(hits.filter(pa.compute.equal(hits["run"], 1)), linear.hits())
+    # The event beside the one with NaN; nothing else is left of the damaged files.
+    rest = hits.filter(pa.compute.greater(hits["run"], 1))
+    assert set(zip(rest["run"].to_pylist(), rest["event"].to_pylist(), strict=True)) == {(3, 2)}
+    waveforms = native_waveforms(damaged.workdir / "worse" / "nan.h5", 1)
+    assert_scores(rest, expected_scores(rest, waveforms, 6000, "protodune-sp", linear_weights()))
+    assert not list(damaged.workdir.parent.rglob("escaped*"))
+    assert not list(damaged.workdir.rglob("*.part"))
+
+
+def test_bad_data_that_is_accepted_does_not_fail_the_campaign(damaged, tmp_path):
+    shutil.copytree(damaged.workdir, tmp_path / "accepting")
+    config = damaged.config | {"acceptance": {"max_quarantined_fraction": 0.7}}
+    campaign = CampaignRun(tmp_path / "accepting", config)
     campaign.run()
     campaign.verify()
-
-
-def test_an_event_given_twice_is_classified_once_and_both_places_are_named(
-    make_campaign, simulated, quiet, tmp_path
-):
-    copy = copy_of(simulated, tmp_path / "copies" / "again.h5")
-    campaign = make_campaign(inputs=[{"path": f"{simulated}/*.h5"}, {"path": str(copy)}])
-    campaign.run(expect=ACCEPTANCE)
-    refused = [row for row in campaign.accounting() if row["state"] == "quarantined"]
-    assert [row["event"] for row in refused] == [5, 6]
-    for row in refused:
-        assert row["reason"].startswith("duplicate-event: ")
-        assert str(copy) in row["reason"]
-        assert str(max(simulated.glob("*.h5"))) in row["reason"]
-    campaign.verify()
-    assert_same_hits(campaign.hits(), quiet.hits())
 
 
 def test_empty_events_and_planes_without_hits_are_done(make_campaign, tmp_path):
@@ -198,10 +195,12 @@ def test_empty_events_and_planes_without_hits_are_done(make_campaign, tmp_path):
 
 
 def test_a_campaign_in_which_nothing_can_be_used_still_gives_a_dataset_and_its_account(
-    make_campaign, tmp_path, simulated
+    make_campaign, tmp_path
 ):
-    campaign = make_campaign(inputs=[{"path": str(not_data(simulated, tmp_path / "bad"))}])
-    campaign.run(expect=ACCEPTANCE)
+    path = tmp_path / "bad.h5"
+    not_data(path, path)
+    campaign = make_campaign(inputs=[{"path": str(path)}])
+    campaign.run(expect=AcceptanceError.exit_code)
     campaign.verify()
     assert len(campaign.hits()) == 0
     assert len(campaign.accounting()) == 1
@@ -229,7 +228,9 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
 def test_killed_at_ten_random_moments_a_campaign_ends_with_the_undisturbed_dataset(
     make_campaign, simulated, quiet
 ):
-    campaign = make_campaign(inputs=[{"path": f"{simulated}/*.h5"}], partition={"target_hits": 1})
+    campaign = make_campaign(
+        inputs=[{"path": f"{simulated}/*.h5"}], partition={"target_hits": 1}, model={"path": "bundled"}
+    )
     moments = random.Random(11)
     for _ in range(10):
         process = subprocess.Popen(
@@ -277,19 +278,18 @@ cp -r {workdir}/results {saved}
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
 def test_a_full_disk_stops_the_campaign_and_freeing_it_completes_it(
-    make_campaign, simulated, tmp_path, share
+    make_campaign, simulated, linear, tmp_path, share
 ):
-    # A small model leaves the disk to the campaign; `share` of what it needs is there at first.
-    model = write_linear_model(tmp_path / "linear.onnx", linear_weights())
-    whole = make_campaign("whole", inputs=[{"path": f"{simulated}/*.h5"}], model={"path": str(model)})
-    whole.run()
-    needed = sum(path.stat().st_blocks * 512 for path in whole.workdir.rglob("*"))
+    # `share` of what the campaign needs is there at first.
+    config = make_campaign(inputs=[{"path": f"{simulated}/*.h5"}]).write_config()
+    used = [path for path in linear.workdir.rglob("*") if linear.workdir / "data" not in path.parents]
+    needed = sum(path.stat().st_blocks * 512 for path in used)
     mounted, saved = tmp_path / "small", tmp_path / "saved"
     mounted.mkdir()
     script = IN_SMALL_FOLDER.format(
         size=int(share * needed),
         workdir=mounted,
-        config=whole.config_file,
+        config=config,
         protosonic=BIN / "protosonic",
         saved=saved,
     )
@@ -307,4 +307,4 @@ def test_a_full_disk_stops_the_campaign_and_freeing_it_completes_it(
     assert f"code {ResourceError.exit_code}" in lines, process.stdout
     assert not [line for line in lines if line.startswith("left ")], process.stdout
     tables = [pq.read_table(path) for path in sorted(saved.glob("test/hits/*.parquet"))]
-    assert_same_hits(pa.concat_tables(tables), whole.hits())
+    assert_same_hits(pa.concat_tables(tables), linear.hits())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from protosonic.campaign.launch import workflow_folder
+from protosonic.errors import ConfigError
 from support.campaign import BIN, CPU_ONLY, CampaignRun, assert_same_hits, clean_environment, protosonic
 
 SNAKEFILE = workflow_folder() / "workflow" / "Snakefile"
@@ -52,32 +54,33 @@ def snakemake(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture
-def config(simulated: Path) -> dict[str, object]:
+def config(simulated: Path, linear_model: Path) -> dict[str, object]:
     return {
         "campaign": {"name": "inner"},
         "inputs": [{"path": f"{simulated}/*.h5"}],
+        "model": {"path": str(linear_model)},
         "inference": CPU_ONLY,
     }
 
 
 def test_plain_snakemake_makes_the_same_dataset(
-    config: dict[str, object], quiet: CampaignRun, tmp_path: Path
+    config: dict[str, object], linear: CampaignRun, tmp_path: Path
 ) -> None:
     campaign = CampaignRun(tmp_path, {}, name="inner")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     snakemake(tmp_path, "--snakefile", str(SNAKEFILE), "--configfile", "config.yaml")
-    assert_same_hits(campaign.hits(), quiet.hits())
+    assert_same_hits(campaign.hits(), linear.hits())
     campaign.verify()
 
 
 def test_another_workflow_uses_it_as_a_module(
-    config: dict[str, object], quiet: CampaignRun, tmp_path: Path
+    config: dict[str, object], linear: CampaignRun, tmp_path: Path
 ) -> None:
     campaign = CampaignRun(tmp_path, {}, name="inner")
     (tmp_path / "Snakefile").write_text(OUTER)
     (tmp_path / "outer.yaml").write_text(yaml.safe_dump({"protosonic": config}))
     snakemake(tmp_path)
-    assert_same_hits(campaign.hits(), quiet.hits())
+    assert_same_hits(campaign.hits(), linear.hits())
     assert (tmp_path / "published").read_text().split() == [
         path.name for path in sorted(campaign.results.glob("hits/*.parquet"))
     ]
@@ -85,10 +88,12 @@ def test_another_workflow_uses_it_as_a_module(
     assert "Nothing to be done" in snakemake(tmp_path)
 
 
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(simulated: Path, tmp_path: Path) -> None:
-    campaign = CampaignRun(tmp_path, {"inputs": [{"path": f"{simulated}/*.h5"}]})
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(make_campaign, simulated: Path) -> None:
+    campaign = make_campaign(inputs=[{"path": f"{simulated}/*.h5"}])
     output = campaign.run("--dry-run")
-    assert "rule catalog" in output or "catalog" in output
+    assert re.search(r"^catalog +3$", output, flags=re.MULTILINE), output
+    assert "This was a dry-run" in output
     assert "hits/s" not in output
     assert not campaign.results.exists()
-    protosonic("verify", str(tmp_path), expect=2)
+    refusal = protosonic("verify", str(campaign.workdir), expect=ConfigError.exit_code)
+    assert "no finished campaign is here" in refusal

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 
+import pyarrow as pa
 import pytest
 
 from support.campaign import assert_same_hits, protosonic
+
+NETWORK = {"path": "bundled"}
+"""The real network: its scores could depend on which hits are scored together."""
 
 
 def executed(output: str) -> dict[str, int]:
@@ -19,18 +22,16 @@ def executed(output: str) -> dict[str, int]:
     return {rule: finished.count(rule) for rule in sorted(set(finished))}
 
 
-@pytest.mark.parametrize(
-    ("cores", "partition"),
-    [(1, {"target_hits": 1000}), (2, {"target_hits": 1000}), (1, {"target_hits": 100_000})],
-)
+@pytest.mark.parametrize(("cores", "target_hits", "n_partitions"), [(1, 1000, 6), (1, 100_000, 3)])
 def test_cores_and_partition_size_do_not_change_the_dataset(
-    make_campaign, simulated, quiet, cores, partition
+    make_campaign, simulated, quiet, cores, target_hits, n_partitions
 ):
-    campaign = make_campaign(inputs=[{"path": f"{simulated}/*.h5"}], partition=partition)
+    campaign = make_campaign(
+        inputs=[{"path": f"{simulated}/*.h5"}], partition={"target_hits": target_hits}, model=NETWORK
+    )
     campaign.run(cores=cores)
     campaign.verify()
-    n_partitions = len(list((campaign.work / "scores").iterdir()))
-    assert n_partitions == (6 if partition["target_hits"] == 1000 else 3)
+    assert len(list((campaign.work / "scores").iterdir())) == n_partitions
     assert_same_hits(campaign.hits(), quiet.hits())
 
 
@@ -38,10 +39,13 @@ def test_the_order_of_files_does_not_change_the_dataset(make_campaign, simulated
     files = sorted(simulated.glob("*.h5"))
     campaign = make_campaign(
         inputs=[{"path": str(path)} for path in reversed(files)],
+        partition={"target_hits": 1000},
         merge={"target_rows": 700, "row_group_rows": 300},
+        model=NETWORK,
     )
-    campaign.run()
+    campaign.run(cores=2)
     campaign.verify()
+    assert len(list((campaign.work / "scores").iterdir())) == 6
     assert_same_hits(campaign.hits(), quiet.hits())
     rows = [entry["rows"] for entry in campaign.campaign()["dataset"]["files"]]
     assert rows[:-1] == [700] * (len(rows) - 1)
@@ -55,47 +59,35 @@ def test_a_finished_campaign_has_nothing_to_do(quiet):
     assert (quiet.results / "campaign.json").stat().st_mtime_ns == before
 
 
-def test_adding_a_file_recomputes_nothing_that_existed(make_campaign, simulated, tmp_path, quiet):
-    data = tmp_path / "data"
-    data.mkdir()
-    files = sorted(simulated.glob("*.h5"))
-    for path in files[:2]:
-        shutil.copy2(path, data)
-    campaign = make_campaign(inputs=[{"path": f"{data}/*.h5"}])
-    first = executed(campaign.run())
-    assert first["preprocess"] == first["infer"] == 2
-    before = {path: path.stat().st_mtime_ns for path in (campaign.work / "scores").iterdir()}
-    shutil.copy2(files[2], data)
-    second = executed(campaign.run())
-    assert (second["preprocess"], second["infer"], second["catalog"]) == (1, 1, 1)
-    assert "model" not in second
+def test_adding_a_file_recomputes_nothing_that_existed(finished, linear):
+    before = {path: path.stat().st_mtime_ns for path in (finished.work / "scores").iterdir()}
+    data = str(finished.workdir / "data")
+    protosonic("simulate", data, "--events", "2", "--hits", "300", "--run", "2", "--seed", "8")
+    again = executed(finished.run())
+    assert (again["preprocess"], again["infer"], again["catalog"]) == (1, 1, 1)
+    assert "model" not in again
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    campaign.verify()
-    assert_same_hits(campaign.hits(), quiet.hits())
+    finished.verify()
+    hits = finished.hits()
+    assert_same_hits(hits.filter(pa.compute.equal(hits["run"], 1)), linear.hits())
+    assert [(row["run"], row["event"]) for row in finished.accounting()][-2:] == [(2, 1), (2, 2)]
 
 
-def test_removing_a_file_removes_its_events_and_recomputes_nothing(make_campaign, simulated, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(simulated, data)
-    campaign = make_campaign(inputs=[{"path": f"{data}/*.h5"}])
-    campaign.run()
-    max(data.glob("*.h5")).unlink()
-    again = executed(campaign.run())
+def test_removing_a_file_removes_its_events_and_recomputes_nothing(finished):
+    max(finished.workdir.glob("data/*.h5")).unlink()
+    again = executed(finished.run())
     assert "infer" not in again
     assert again["merge"] == 1
-    campaign.verify()
-    assert len(campaign.accounting()) == 4
+    finished.verify()
+    assert len(finished.accounting()) == 4
 
 
-def test_a_changed_file_is_read_again_and_nothing_else(make_campaign, simulated, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(simulated, data)
-    campaign = make_campaign(inputs=[{"path": f"{data}/*.h5"}])
-    campaign.run()
-    protosonic("simulate", str(data), "--files", "1", "--events", "2", "--hits", "300", "--seed", "8")
-    again = executed(campaign.run())
+def test_a_changed_file_is_read_again_and_nothing_else(finished):
+    data = str(finished.workdir / "data")
+    protosonic("simulate", data, "--files", "1", "--events", "2", "--hits", "300", "--seed", "8")
+    again = executed(finished.run())
     assert (again["catalog"], again["preprocess"], again["infer"]) == (1, 1, 1)
-    campaign.verify()
+    finished.verify()
 
 
 @pytest.mark.parametrize(
@@ -132,25 +124,17 @@ def test_a_changed_file_is_read_again_and_nothing_else(make_campaign, simulated,
     ],
     ids=["merge", "planes", "dispatch", "tolerance"],
 )
-def test_a_change_of_the_configuration_reruns_what_depends_on_it_in_one_go(
-    make_campaign, simulated, change, reruns, keeps
-):
-    campaign = make_campaign(inputs=[{"path": f"{simulated}/*.h5"}])
-    campaign.run()
-    campaign.config |= change
-    again = executed(campaign.run())
+def test_a_change_of_the_configuration_reruns_what_depends_on_it_in_one_go(finished, change, reruns, keeps):
+    finished.config |= change
+    again = executed(finished.run())
     assert reruns <= set(again)
     assert not keeps & set(again)
-    assert "Nothing to be done" in campaign.run()
-    campaign.verify()
+    assert "Nothing to be done" in finished.run()
+    finished.verify()
 
 
-def test_a_touched_file_with_the_same_content_is_not_classified_again(make_campaign, simulated, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(simulated, data)
-    campaign = make_campaign(inputs=[{"path": f"{data}/*.h5"}])
-    campaign.run()
-    os.utime(min(data.glob("*.h5")))
-    again = executed(campaign.run())
+def test_a_touched_file_with_the_same_content_is_not_classified_again(finished):
+    os.utime(min(finished.workdir.glob("data/*.h5")))
+    again = executed(finished.run())
     assert "infer" not in again
-    assert "Nothing to be done" in campaign.run()
+    assert "Nothing to be done" in finished.run()

@@ -85,10 +85,10 @@ class Repository:
         part.write_text(json.dumps(values))
         part.rename(self._version / "control.json")
 
-    def replace(self, model: Path, *, width: int = 3) -> None:
-        """Put another file in the place of the model; the server has to load it."""
+    def replace(self, model: Path, *, width: int = 3, **sizes: int) -> None:
+        """Put another file in the place of the model, and other sizes until the next time; the server has to load it."""
         shutil.copyfile(model, self._version / "model.onnx")
-        config = CONFIG.format(name=NAME, width=width, **self._sizes)
+        config = CONFIG.format(name=NAME, width=width, **self._sizes | sizes)
         (self.folder / NAME / "config.pbtxt").write_text(config)
 
 
@@ -108,6 +108,8 @@ class FaultyServer:
     ----------
     url
         URL of the endpoint, the same after every start.
+    certificate
+        May be changed; counts from the next start on.
     """
 
     def __init__(
@@ -118,7 +120,7 @@ class FaultyServer:
         self.ports = choose_ports(Ports(0, 0, 0))
         self.url = f"grpc{'s' if certificate else ''}://{ADDRESS}:{self.ports.grpc}"
         self._log = folder / "server.log"
-        self._certificate = certificate
+        self.certificate = certificate
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -147,12 +149,12 @@ class FaultyServer:
                 for option in (f"--{name}-port={port}", f"--{name}-address={ADDRESS}")
             ),
         ]
-        if self._certificate:
+        if self.certificate:
             command += [
                 "--grpc-use-ssl=true",
-                f"--grpc-server-cert={self._certificate.chain}",
-                f"--grpc-server-key={self._certificate.key}",
-                f"--grpc-root-cert={self._certificate.authority}",
+                f"--grpc-server-cert={self.certificate.chain}",
+                f"--grpc-server-key={self.certificate.key}",
+                f"--grpc-root-cert={self.certificate.authority}",
             ]
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -187,6 +189,11 @@ class FaultyServer:
         assert self._process is not None
         return psutil.Process(self._process.pid)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def is_ready(self) -> bool:
         """Whether the model can be used; an error when the server has ended."""
         assert self._process is not None
@@ -201,10 +208,10 @@ class FaultyServer:
     def client(self) -> triton.InferenceServerClient:
         """A plain client of NVIDIA's library."""
         address = f"{ADDRESS}:{self.ports.grpc}"
-        if self._certificate is None:
+        if self.certificate is None:
             return triton.InferenceServerClient(address)
         return triton.InferenceServerClient(
-            address, ssl=True, root_certificates=str(self._certificate.authority)
+            address, ssl=True, root_certificates=str(self.certificate.authority)
         )
 
     def load(self) -> None:
