@@ -18,6 +18,8 @@ from integration.serving import HANGS_AFTER_S, await_true
 from support.campaign import CampaignRun, assert_same_hits, clean_environment, protosonic
 
 PARTITIONS = 20
+HITS = "1500"
+"""Of an event, at least."""
 TOLERANCE = 1e-5
 IMPATIENT = {
     "connect_timeout_s": 2.0,
@@ -49,7 +51,18 @@ class Prepared:
     def make(cls, folder: Path, model: Path) -> Prepared:
         """Simulate the events and prepare their images."""
         data = folder / "data"
-        protosonic("simulate", str(data), "--files", "2", "--events", str(PARTITIONS // 2), "--seed", "3")
+        protosonic(
+            "simulate",
+            str(data),
+            "--files",
+            "2",
+            "--events",
+            str(PARTITIONS // 2),
+            "--hits",
+            HITS,
+            "--seed",
+            "3",
+        )
         config = {
             "inputs": [{"path": f"{data}/*.h5"}],
             "partition": {"target_hits": 1},
