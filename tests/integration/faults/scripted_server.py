@@ -178,6 +178,12 @@ class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     def ServerReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         return self._answer("ServerReady", context, lambda: service_pb2.ServerReadyResponse(ready=True))
 
+    def ServerMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        def right() -> Any:
+            return service_pb2.ServerMetadataResponse(name="scripted", version="0")
+
+        return self._answer("ServerMetadata", context, right)
+
     def RepositoryIndex(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         def right() -> Any:
             entry = {"name": self._name, "version": self._version, "state": "READY"}

@@ -64,10 +64,6 @@ def test_every_call_has_its_deadline_headers_and_token(
 ) -> None:
     monkeypatch.setenv("SOME_TOKEN", TOKEN)
     client = connect(server.url, token_env="SOME_TOKEN", headers={"X-Team": "dune", "x-run": "1"})
-    if rpc == "ServerMetadata":
-        with pytest.raises(EndpointError):  # the scripted server has no such call
-            CALLS[rpc](client)
-        return
     CALLS[rpc](client)
     [call] = server.received(rpc)
     limit = SECONDS["request_timeout_s" if rpc == "ModelInfer" else "connect_timeout_s"]
@@ -77,7 +73,7 @@ def test_every_call_has_its_deadline_headers_and_token(
     assert (call.metadata["x-team"], call.metadata["x-run"]) == ("dune", "1")
 
 
-@pytest.mark.parametrize("rpc", [rpc for rpc in CALLS if rpc != "ServerMetadata"])
+@pytest.mark.parametrize("rpc", CALLS)
 def test_a_deadline_that_passes_is_an_error_of_every_call(
     server: ScriptedServer, connect: Any, rpc: str
 ) -> None:
