@@ -227,6 +227,7 @@ class TestStranger:
     def test_a_version_that_it_does_not_have_is_named(self, tmp_path: Path, stranger: str) -> None:
         _, record = check(tmp_path, stranger, "--version", "9", expect=ServiceError.exit_code)
         assert "version 9 not found" in record["problem"]
+        assert record["failure"] == "unknown-model"
         assert steps(record)["model ready"] is False
 
     def test_with_a_higher_limit_it_takes_full_requests(self, tmp_path: Path, model: Path) -> None:

@@ -151,7 +151,7 @@ TABLE = (
     ),
     Rule(
         "any",
-        ("INVALID_ARGUMENT", "NOT_FOUND", "UNAVAILABLE"),
+        ("INVALID_ARGUMENT", "NOT_FOUND", "UNAVAILABLE", "UNKNOWN"),
         r"unknown model|model .*not found|no (available )?version|version .*not found",
         FailureClass.UNKNOWN_MODEL,
         "Request for unknown model: 'emtrkmichel' is not found",
