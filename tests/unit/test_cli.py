@@ -234,8 +234,8 @@ def test_output_that_cannot_be_made_exits_with_code_2(cli, native):
 def test_inspect_lists_the_events_of_a_file(cli, native):
     outcome = cli("inspect", native)
     assert outcome.code == 0
-    assert outcome.out.startswith(f"{native}: native\n")
-    assert outcome.out.count("protodune-sp ") == 2
+    assert outcome.out.startswith(f"{native}: native\ndetector protodune-sp\n")
+    assert outcome.out.count("\n│ ") == 2
 
 
 def test_inspect_of_a_bad_file_exits_with_code_3(cli, tmp_path):

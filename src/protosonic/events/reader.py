@@ -157,7 +157,7 @@ def required_detector(options: ReaderOptions, path: Path, file_format: str) -> D
     """
     if options.detector is None:
         raise ConfigError(
-            f"inputs[].detector is needed: {file_format} files do not name their detector",
+            f"inputs[].detector (--detector) is needed: {file_format} files do not name their detector",
             file=path,
             hint="Set it to one of: protodune-sp, protodune-hd, protodune-vd, dune10kt-1x2x6, microboone",
         )
@@ -174,7 +174,7 @@ def required_scale(options: ReaderOptions, path: Path) -> float:
     """
     if options.charge_scale is None:
         raise ConfigError(
-            "inputs[].charge_scale is needed: Wire-Cell files carry no unit",
+            "inputs[].charge_scale (--charge-scale) is needed: Wire-Cell files carry no unit",
             file=path,
             hint="1e-3 turns ProtoDUNE electrons into recob::Wire units; see docs/formats.md",
         )

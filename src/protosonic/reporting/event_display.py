@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from protosonic.campaign.layout import Layout
+from protosonic.campaign.provenance import read_campaign
+from protosonic.dataset.read import read_event
 from protosonic.detectors.geometry import PLANE_NAMES
 from protosonic.errors import ConfigError, DataError
 from protosonic.publish import publish
+from protosonic.reporting.terminal import UNTRAINED_WARNING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,19 +73,32 @@ def draw_source(source: Path, output: Path, entry: int, options: ReaderOptions) 
         raise ConfigError(
             "unknown kind of picture", where="--output", expected=".png or .svg", found=output.name
         )
-    views = _views_of_campaign(source, entry) if source.is_dir() else _views_of_file(source, entry, options)
+    note = None
+    if source.is_dir():
+        layout = Layout.of_workdir(source)
+        hits = read_event(layout.results, entry)
+        views = busiest_planes(hits) if hits else []
+        if read_campaign(layout)["provenance"]["model"]["untrained"]:
+            note = UNTRAINED_WARNING
+    else:
+        views = _views_of_file(source, entry, options)
     if not views:
         raise DataError("the event has nothing to draw", code="empty", file=source, where=f"entry {entry}")
-    picture = figure_bytes(draw_planes(views), suffix)
+    picture = figure_bytes(draw_planes(views, note), suffix)
     with publish(output) as part:
         part.write_bytes(picture)
     return output
 
 
-def draw_planes(views: Sequence[PlaneView]) -> Figure:
-    """Draw planes below each other: time upwards, wires to the right, as LArSoft's event display does."""
+def draw_planes(views: Sequence[PlaneView], note: str | None = None) -> Figure:
+    """Draw planes below each other: time upwards, wires to the right, as LArSoft's event display does.
+
+    A `note` stands above them.
+    """
     matplotlib_figure = _import_figure()
     figure = matplotlib_figure(figsize=(11, 3.6 * len(views)), layout="constrained")
+    if note:
+        figure.suptitle(note, fontsize=10, color="#B22222")
     for axes, view in zip(np.atleast_1d(figure.subplots(len(views), 1)), views, strict=True):
         _draw_plane(axes, view)
     return figure
@@ -201,14 +218,6 @@ def _views_of_event(event: Event) -> list[PlaneView]:
         )
         views.append(view._replace(charge=image, ticks_per_bin=plain.drift_window))
     return views
-
-
-def _views_of_campaign(folder: Path, entry: int) -> list[PlaneView]:
-    from protosonic.campaign.layout import Layout
-    from protosonic.dataset.read import read_event
-
-    hits = read_event(Layout.of_workdir(folder).results, entry)
-    return busiest_planes(hits) if hits else []
 
 
 def _import_figure() -> type[Figure]:

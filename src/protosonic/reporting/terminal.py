@@ -38,13 +38,15 @@ def print_inspection(path: Path, options: ReaderOptions) -> None:
         An option is needed for its format.
     """
     console = Console()
-    console.print(f"[bold]{escape(str(path))}[/bold]: {identify(path)}")
+    # A name that is cut or broken into lines could not be copied.
+    console.print(f"[bold]{escape(str(path))}[/bold]: {identify(path)}", soft_wrap=True)
     with open_events(path, options) as file:
-        table = Table("entry", "run", "subrun", "event", "detector", "hits U", "hits V", "hits W", "remark")
+        console.print(f"detector {file.detector.name}")
+        table = Table("entry", "run", "subrun", "event", "hits U", "hits V", "hits W", "remark")
         for summary in file.summaries():
             counts = (*map(str, summary.hits_by_plane), "", "", "")[:3]
             remark = escape(summary.error.reason) if summary.error else ""
-            table.add_row(str(summary.entry), *map(str, summary.id), file.detector.name, *counts, remark)
+            table.add_row(str(summary.entry), *map(str, summary.id), *counts, remark)
     console.print(table)
 
 
@@ -65,24 +67,24 @@ def print_summary(layout: Layout, seconds: float | None) -> None:
         f"{name} {count / hits:.1%}" for name, count in totals["hits_by_backend"].items() if count
     )
     console = Console(highlight=False)
-    table = Table.grid(padding=(0, 2))
-    table.add_row("events", f"{totals['events_done']} done, {totals['events_quarantined']} quarantined")
+    rows = {"events": f"{totals['events_done']} done, {totals['events_quarantined']} quarantined"}
     rates = [f"{hits:,} in {seconds:.1f} s, {hits / seconds:,.0f} hits/s"] if seconds else [f"{hits:,}"]
     if campaign["inference_seconds"]:
         rates.append(f"{hits / campaign['inference_seconds']:,.0f} hits/s in the infer stage")
-    table.add_row("hits", "; ".join(rates))
-    table.add_row("backends", shares or "none")
-    table.add_row("dataset", escape(str(layout.hits)))
-    table.add_row("report", escape(str(layout.report)))
+    rows["hits"] = "; ".join(rates)
+    rows["backends"] = shares or "none"
+    rows["dataset"] = escape(str(layout.hits))
+    rows["report"] = escape(str(layout.report))
     console.print()
-    console.print(table)
+    for name, text in rows.items():
+        console.print(f"{name:<9} {text}", soft_wrap=True)
     reasons = campaign["fallbacks"]
     for reason in reasons[:MOST_FALLBACKS]:
-        console.print(f"[yellow]fallback[/yellow] {escape(reason)}")
+        console.print(f"[yellow]fallback[/yellow] {escape(reason)}", soft_wrap=True)
     if len(reasons) > MOST_FALLBACKS:
         console.print(f"… and {len(reasons) - MOST_FALLBACKS} more: the report sums them up")
     if campaign["provenance"]["model"]["untrained"]:
-        console.print(f"[yellow]{UNTRAINED_WARNING}[/yellow]")
+        console.print(f"[yellow]{UNTRAINED_WARNING}[/yellow]", soft_wrap=True)
 
 
 def print_verification(layout: Layout, problems: Sequence[str]) -> None:

@@ -221,7 +221,9 @@ def test_event_that_cannot_be_classified_is_recorded_with_its_reason(tmp_path):
 
 
 def test_option_that_a_format_needs_stops_the_catalog(files, frames):
-    with pytest.raises(ConfigError, match=r"frames\.h5: inputs\[\]\.charge_scale is needed"):
+    with pytest.raises(
+        ConfigError, match=r"frames\.h5: inputs\[\]\.charge_scale \(--charge-scale\) is needed"
+    ):
         catalog([*files, InputFile(str(frames), InputSpec(detector="protodune-hd"))])
     assert not OUTPUT.exists()
 

@@ -22,6 +22,7 @@ from protosonic.reporting.event_display import (
     figure_bytes,
     hit_classes,
 )
+from protosonic.reporting.terminal import UNTRAINED_WARNING
 from protosonic.simulation.files import simulate_files
 
 PNG, SVG = b"\x89PNG\r\n\x1a\n", b"<?xml"
@@ -109,6 +110,13 @@ def test_event_of_a_finished_campaign_is_drawn(make_campaign, tmp_path):
     text = output.read_text()
     assert text.startswith("<?xml")
     assert "<!-- TPC 1, plane W: 18 hits -->" in text
+
+
+@pytest.mark.parametrize("untrained", [True, False])
+def test_picture_of_scores_that_mean_nothing_says_so(make_campaign, tmp_path, untrained):
+    layout = make_campaign(untrained=untrained)
+    output = draw_source(layout.workdir, tmp_path / "event.svg", 0, ReaderOptions())
+    assert (f"<!-- {UNTRAINED_WARNING} -->" in output.read_text()) is untrained
 
 
 @pytest.mark.parametrize("name", ["event.gif", "event", "event.png.txt", "png"])
