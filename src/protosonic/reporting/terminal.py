@@ -43,11 +43,16 @@ def print_inspection(path: Path, options: ReaderOptions) -> None:
     with open_events(path, options) as file:
         console.print(f"detector {file.detector.name}")
         table = Table("entry", "run", "subrun", "event", "hits U", "hits V", "hits W", "remark")
+        reasons: dict[str, None] = {}
         for summary in file.summaries():
             counts = (*map(str, summary.hits_by_plane), "", "", "")[:3]
-            remark = escape(summary.error.reason) if summary.error else ""
+            remark = summary.error.code if summary.error else ""
             table.add_row(str(summary.entry), *map(str, summary.id), *counts, remark)
+            if summary.error:
+                reasons[summary.error.reason] = None
     console.print(table)
+    for reason in reasons:
+        console.print(escape(reason), soft_wrap=True)
 
 
 def print_summary(layout: Layout, seconds: float | None) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from protosonic.detectors import load_detector
 from protosonic.errors import DataError, VerificationError
+from protosonic.events.model import HIT_FIELDS, Event, EventId, Hits
+from protosonic.events.native import NativeWriter
 from protosonic.events.reader import ReaderOptions
 from protosonic.reporting.terminal import (
     UNTRAINED_WARNING,
@@ -28,6 +32,26 @@ def test_inspection_lists_the_events_of_a_file(tmp_path, capsys):
     assert detector == "detector protodune-sp"
     rows = [line.replace("│", " ").split() for line in lines if line.startswith("│")]
     assert [row[:4] for row in rows] == [["0", "77", "0", "1"], ["1", "77", "0", "2"]]
+
+
+def test_inspection_gives_each_reason_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    detector = load_detector("protodune-sp")
+    columns = {name: np.ones(1, dtype) for name, dtype in HIT_FIELDS.items()}
+    one_hit = Hits(**columns, in_wire_space=np.ones(1, bool))
+    path = tmp_path / "hits.h5"
+    with NativeWriter(path, detector) as writer:
+        for entry in range(3):
+            hits = Hits.empty() if entry == 1 else one_hit
+            writer.write(Event(EventId(1, 0, entry), entry, detector, 6000, None, hits))
+    print_inspection(path, ReaderOptions())
+    text = capsys.readouterr().out
+    assert text.count("no-waveforms: the event has hits but no waveforms, so no image can be made.") == 1
+    assert [line.split("│")[-2].strip() for line in text.splitlines() if line.startswith("│")] == [
+        "no-waveforms",
+        "",
+        "no-waveforms",
+    ]
 
 
 @pytest.mark.parametrize("name", ["a[bold].h5", "a[].h5", "[red]a[blue].h5", "[/]a.h5"])
