@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +30,17 @@ from protosonic.stages.infer import patch_batches
 SAMPLE = 16_384
 
 
-def sample_patches(source: Path) -> np.ndarray:
-    """Patches of the first event of a file."""
+def save_sample(source: Path, output: Path) -> int:
+    """Save patches of the first event of a file, and give their number."""
     profile = load_profile("protodune-sp-2021")
     with open_events(source, ReaderOptions()) as file:
         event = next(iter(file.read([0])))
         assert isinstance(event, Event)
         unit = prepare_event(event, profile, (0, 1, 2))
     batches = patch_batches([unit], profile, 1024, blank_duplicates=False)
-    return np.concatenate([batch.patches for batch in batches])[:SAMPLE][..., None]
+    patches = np.concatenate([batch.patches for batch in batches])[:SAMPLE][..., None]
+    np.save(output, patches)
+    return len(patches)
 
 
 def main() -> None:
@@ -70,8 +74,10 @@ def main() -> None:
         layout = Layout("benchmark", folder)
         model = folder / "model.onnx"
         write_untrained_model(model)
-        patches = sample_patches(min((folder / "data").glob("*.h5")))
-        np.save(folder / "patches.npy", patches)
+        # In a process of its own, because the peak memory of a child counts from the size of its parent.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+            sample = min((folder / "data").glob("*.h5")), folder / "patches.npy"
+            n_patches = process.submit(save_sample, *sample).result()
         bare = Bare(model, folder / "patches.npy", options.cores)
         before = bare.seconds()
         whole = run(
@@ -80,16 +86,12 @@ def main() -> None:
         after = bare.seconds()
         campaign = read_campaign(layout)
         hits = campaign["totals"]["hits_done"]
-        jobs = {
-            rule.name: max(
-                json.loads(line)["max_rss"] or 0
-                for path in rule.glob("*.jsonl")
-                for line in path.read_text().splitlines()
-            )
-            for rule in sorted((layout.work / "benchmarks").iterdir())
-            if rule.is_dir()
-        }
-    rate = 2 * len(patches) / (before + after)
+        jobs: dict[str, float] = {}
+        for path in sorted((layout.work / "benchmarks").rglob("*.jsonl")):
+            rule = path.stem if path.parent.name == "benchmarks" else path.parent.name
+            for line in path.read_text().splitlines():
+                jobs[rule] = max(jobs.get(rule, 0), json.loads(line)["max_rss"] or 0)
+    rate = 2 * n_patches / (before + after)
     report(
         f"Whole campaign: {options.events} events in {options.files} files, {hits:,} hits, {options.cores} cores",
         [
