@@ -211,5 +211,5 @@ def test_a_single_event_needs_no_event_id(tmp_path: Path) -> None:
 
 
 def test_the_detector_must_be_configured(with_wires: Path) -> None:
-    with pytest.raises(ConfigError, match=r"inputs\[\]\.detector is needed"):
+    with pytest.raises(ConfigError, match=r"inputs\[\]\.detector \(--detector\) is needed"):
         read_file(with_wires)

@@ -212,7 +212,7 @@ def test_an_event_without_the_wanted_frame_is_bad_and_the_others_are_read(tmp_pa
 def test_what_the_format_does_not_store_must_be_configured(tmp_path: Path, without: str) -> None:
     path = write_tar(tmp_path / "a.tar", pulse_members())
     options: dict[str, Any] = {name: value for name, value in WIRECELL.items() if name != without}
-    with pytest.raises(ConfigError, match=rf"inputs\[\]\.{without} is needed"):
+    with pytest.raises(ConfigError, match=rf"inputs\[\]\.{without} \(--[a-z-]+\) is needed"):
         read_file(path, **options)
 
 

@@ -140,7 +140,7 @@ def test_an_unknown_tag_lists_the_tags_of_the_event(pulse_file: Path) -> None:
 @pytest.mark.parametrize("without", ["detector", "charge_scale"])
 def test_what_the_format_does_not_store_must_be_configured(pulse_file: Path, without: str) -> None:
     options: dict[str, Any] = {name: value for name, value in WIRECELL.items() if name != without}
-    with pytest.raises(ConfigError, match=rf"inputs\[\]\.{without} is needed"):
+    with pytest.raises(ConfigError, match=rf"inputs\[\]\.{without} \(--[a-z-]+\) is needed"):
         read_file(pulse_file, **options)
 
 
