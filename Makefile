@@ -12,8 +12,9 @@ DEMO := data/.demo
 run: $(VENV)/.installed $(DEMO)
 	$(BIN)/protosonic run config/config.yaml
 
+# Two files of tests at a time: most of a campaign in a test runs on one core.
 test: $(VENV)/.tested
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # Slower tests against real servers; .ci/run installs what they need.
 integration: $(VENV)/.tested
