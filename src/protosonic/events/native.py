@@ -101,7 +101,8 @@ class NativeWriter:
         self._path = path
         self._detector = detector
         self._with_truth = with_truth
-        self._length: dict[tuple[str, str], int] = {}
+        # Kept open: closing a dataset compresses its last block, which the next event then has to inflate again.
+        self._datasets: dict[tuple[str, str], h5py.Dataset] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -124,7 +125,7 @@ class NativeWriter:
         columns = _COLUMNS | ({"truth": _TRUTH} if self._with_truth else {})
         for table, types in columns.items():
             for column, dtype in types.items():
-                self._file.create_dataset(
+                self._datasets[table, column] = self._file.create_dataset(
                     f"{table}/{column}",
                     shape=(0,),
                     maxshape=(None,),
@@ -183,14 +184,13 @@ class NativeWriter:
         self._append("events", "bad_channel_offset", np.array([self._rows("bad_channels", "channel")]))
 
     def _rows(self, table: str, column: str) -> int:
-        return self._length.get((table, column), 0)
+        return len(self._datasets[table, column])
 
     def _append(self, table: str, column: str, values: NDArray[Any]) -> None:
-        dataset = self._file[table][column]
-        start = self._rows(table, column)
+        dataset = self._datasets[table, column]
+        start = len(dataset)
         dataset.resize((start + len(values),))
         dataset[start:] = values
-        self._length[table, column] = start + len(values)
 
 
 class NativeFile(EventFile):
