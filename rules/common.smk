@@ -1,7 +1,8 @@
 """What all rules use; the logic is in protosonic.campaign.workflow, where it is tested."""
 
-from protosonic.campaign.workflow import CampaignWorkflow
+from protosonic.campaign.workflow import CampaignWorkflow, collect_garbage_rarely
 
+collect_garbage_rarely()
 CAMPAIGN = CampaignWorkflow(config)
 CAMPAIGN.prepare_jobs()
 

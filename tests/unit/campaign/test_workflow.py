@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from protosonic import __version__
 from protosonic.campaign.records import Plan, PlannedPartition, write_record
-from protosonic.campaign.workflow import SETTINGS_VARIABLE, CampaignWorkflow
+from protosonic.campaign.workflow import SETTINGS_VARIABLE, CampaignWorkflow, collect_garbage_rarely
 from protosonic.config import load_settings
 from protosonic.errors import ConfigError, VerificationError
 
@@ -183,3 +184,12 @@ def test_only_jobs_that_use_an_endpoint_hold_a_client_and_bandwidth(make_workflo
 def test_settings_for_jobs_hold_no_machine_paths(make_workflow):
     make_workflow().prepare_jobs()
     assert str(Path.cwd()) not in json.dumps(json.loads(Path(os.environ[SETTINGS_VARIABLE]).read_text()))
+
+
+def test_garbage_is_collected_rarely_while_the_graph_of_jobs_grows():
+    before = gc.get_threshold()
+    try:
+        collect_garbage_rarely()
+        assert all(later > earlier for later, earlier in zip(gc.get_threshold(), before, strict=True))
+    finally:
+        gc.set_threshold(*before)
