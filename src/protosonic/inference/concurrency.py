@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 __all__ = ["AdaptiveLimit"]
 
 _AFTER_SLOW_ANSWER = 0.7
-_AFTER_REFUSAL = 0.5
+_AFTER_TIMEOUT = 0.5
+_AFTER_OVERLOAD = 0.7
+_LEAST = 1 / 32
+_GROWTH_IN_OVERLOAD = 0.1
+_CALM_ANSWERS = 50
 
 
 class AdaptiveLimit:
@@ -19,8 +23,14 @@ class AdaptiveLimit:
 
     The limit starts low and grows by one per answer (slow start) until the first sign of congestion, later by one per
     round, that is per as many answers as the limit allows. It shrinks to 0.7 of itself when an answer took longer than
-    the latency target, and to half when the endpoint refused for overload or a deadline passed. Of one round only the
+    the latency target or the endpoint refused for overload, and to half when a deadline passed. Of one round only the
     first such sign counts: requests that were sent before the last decrease say nothing about the limit after it.
+
+    A refusal says that there are more clients than places, and then three things change until fifty answers have come
+    without another. The limit may fall below one, which means pauses: at a quarter there is one request in the time of
+    four. It grows ten times slower, because each step too far is a request that crosses the network in vain. And the
+    requests are spread over the time of an answer: whoever sends the next one as soon as a place is free keeps that
+    place for ever, and whoever has none never gets one.
 
     The sign of congestion is an absolute latency, the same for all clients, and not a ratio to the lowest latency that
     this client has seen. All clients of a saturated queue that serves in order of arrival see the same latency, so
@@ -55,12 +65,25 @@ class AdaptiveLimit:
         self._latency_target_s = latency_target_s
         self._start = float(start)
         self._clock = clock
+        self._limit: float
+        self._slow_start: bool
+        self._calm_answers: int | None
+        self._decreased_at: float
         self.reset()
 
     @property
     def limit(self) -> int:
         """Number of requests that may be under way now, from 1 to ``most``."""
-        return int(self._limit)
+        return min(int(self._limit) + 1, self._most) if self.is_paced else int(self._limit)
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether the endpoint has refused for overload of late, so that requests are spread over time."""
+        return self._calm_answers is not None
+
+    def pace_s(self, latency_s: float) -> float:
+        """Give the time from one request to the next, in seconds, where an answer takes `latency_s`."""
+        return latency_s / self._limit if self.is_paced else 0.0
 
     @property
     def in_slow_start(self) -> bool:
@@ -82,8 +105,16 @@ class AdaptiveLimit:
         """
         if sent_at < self._decreased_at:
             return
+        if self._calm_answers is not None:
+            self._calm_answers += 1
+            if self._calm_answers >= _CALM_ANSWERS:
+                self._calm_answers = None
+                self._limit = max(self._limit, 1.0)
         if latency_s > self._latency_target_s:
-            self._decrease(_AFTER_SLOW_ANSWER)
+            if self._limit >= 1:
+                self._decrease(_AFTER_SLOW_ANSWER, 1.0)
+        elif self.is_paced:
+            self._increase(_GROWTH_IN_OVERLOAD / self._limit)
         elif self._slow_start:
             # The limit has grown since the request was sent, up to twice per round: half of it in use is all of it.
             if 2 * in_flight >= self.limit:
@@ -93,26 +124,26 @@ class AdaptiveLimit:
 
     def on_overload(self, *, sent_at: float) -> None:
         """Take notice that the endpoint refused a request because it has too many."""
-        self._refused(sent_at)
+        self._calm_answers = 0
+        if sent_at >= self._decreased_at:
+            self._decrease(_AFTER_OVERLOAD, _LEAST)
 
     def on_timeout(self, *, sent_at: float) -> None:
         """Take notice that the deadline of a request passed."""
-        self._refused(sent_at)
+        if sent_at >= self._decreased_at and self._limit >= 1:
+            self._decrease(_AFTER_TIMEOUT, 1.0)
 
     def reset(self) -> None:
         """Begin anew, as for an endpoint that has come back."""
         self._limit = self._start
         self._slow_start = True
+        self._calm_answers = None
         self._decreased_at = float("-inf")
-
-    def _refused(self, sent_at: float) -> None:
-        if sent_at >= self._decreased_at:
-            self._decrease(_AFTER_REFUSAL)
 
     def _increase(self, by: float) -> None:
         self._limit = min(self._limit + by, float(self._most))
 
-    def _decrease(self, to: float) -> None:
-        self._limit = max(self._limit * to, 1.0)
+    def _decrease(self, to: float, least: float) -> None:
+        self._limit = max(self._limit * to, least)
         self._slow_start = False
         self._decreased_at = self._clock()

@@ -41,6 +41,9 @@ STALL_S = 10.0
 """After so long without an answer, or five times the usual latency, the server is asked whether it still lives."""
 STALL_LATENCIES = 5
 TOKEN_POLL_S = 1.0
+FIRST_LATENCY_S = 0.5
+"""What a request is taken to need before one has been answered."""
+LONGEST_PAUSE_S = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +160,7 @@ class EndpointLane:
         self._paused_until = 0.0
         self._check_at: float | None = None
         self._overloaded_since: float | None = None
-        self._usual_latency_s = 0.0
+        self._usual_latency_s = FIRST_LATENCY_S
         self._asked_at = 0.0
         self._is_asking = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="endpoint-check")
@@ -222,6 +225,7 @@ class EndpointLane:
         self._in_flight.add(sending)
         self.passes += 1 / self.options.weight
         self.statistics.sent(request.n_bytes, len(self._in_flight))
+        self._pace()
         sending.call = self._client.send(
             request, lambda outcome: self._owner.post(lambda: self._answered(sending, outcome))
         )
@@ -401,7 +405,6 @@ class EndpointLane:
             self._breaker.record_success()
             self._budget.record_success()
             self._overloaded_since = None
-            self._refusals = 0
         self._note_version(answer.model_version)
         if self._owner.deliver(sending.piece, scores, self.backend):
             self.statistics.answered(answer, len(scores))
@@ -414,8 +417,7 @@ class EndpointLane:
         self.statistics.failed(error, now - self._started_at)
         if error.action is Action.WAIT:
             self._limit.on_overload(sent_at=sending.call.sent_at)
-            self._refusals += 1
-            self._paused_until = now + full_jitter(min(self._refusals, 6), random=self._random)
+            self._pace()
             if self._is_out_of_patience(now):
                 self._depart(error)
         elif error.action is Action.SPLIT and len(sending.piece) > 1:
@@ -433,6 +435,12 @@ class EndpointLane:
                 self._depart(error)
         else:
             self._depart(error)
+
+    def _pace(self) -> None:
+        """Wait before the next request where the endpoint is overloaded; never all clients equally long."""
+        pause_s = min(self._limit.pace_s(self._usual_latency_s), LONGEST_PAUSE_S)
+        pause_s *= self._random.uniform(0.5, 1.5)
+        self._paused_until = max(self._paused_until, time.monotonic() + pause_s)
 
     def _is_out_of_patience(self, now: float) -> bool:
         if self._overloaded_since is None:

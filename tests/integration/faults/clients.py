@@ -6,7 +6,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
 from integration.faults.servers import FaultyServer, Repository
-from integration.serving import sparse_patches
+from integration.serving import HANGS_AFTER_S, sparse_patches
 from protosonic.inference.dispatcher import Dispatcher
 from protosonic.inference.endpoint_options import EndpointOptions
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
@@ -25,6 +25,7 @@ from protosonic.inference.untrained import untrained_model
 
 REQUEST_PATCHES = 126
 """Hits of a request; two canaries go with them."""
+TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def endpoint(url: str, **options: Any) -> EndpointOptions:
 def run_clients(
     n: int, url: str, model: Path, seconds: float, *, policy: str = "endpoint-first", **options: Any
 ) -> list[Share]:
-    """Run clients that begin together, and count for a time what each gets.
+    """Run clients, and count what each gets in a time that begins when all are at work.
 
     Raises
     ------
@@ -66,59 +67,77 @@ def run_clients(
         A client lost a hit, or got a wrong score.
     """
     context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(n + 1), context.SimpleQueue()
-    arguments = (url, model, seconds, policy, options, barrier, results)
+    at_work, is_over, results = context.Semaphore(0), context.Event(), context.SimpleQueue()
+    arguments = (url, model, policy, options, at_work, is_over, results)
     processes = [context.Process(target=_client, args=arguments, daemon=True) for _ in range(n)]
     for process in processes:
         process.start()
-    barrier.wait(600)
-    shares = [results.get() for _ in processes]
+    for _ in processes:
+        assert at_work.acquire(timeout=HANGS_AFTER_S), "a client does not begin"
+    start = time.monotonic()
+    time.sleep(seconds)
+    end = time.monotonic()
+    is_over.set()
+    works = [results.get() for _ in processes]
     for process in processes:
         process.join()
-    failed = [share for share in shares if isinstance(share, str)]
+    failed = [work for work in works if isinstance(work, str)]
     assert not failed, failed[0]
-    return shares
+    return [
+        # The clock of all processes of a machine is the same.
+        replace(work.share, hits=sum(hits for at, hits in work.chunks if start <= at < end))
+        for work in works
+    ]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a client got, and when: times and numbers of hits."""
+
+    share: Share
+    chunks: list[tuple[float, int]]
 
 
 def _client(
-    url: str, model: Path, seconds: float, policy: Any, options: dict[str, Any], barrier: Any, results: Any
+    url: str, model: Path, policy: Any, options: dict[str, Any], at_work: Any, is_over: Any, results: Any
 ) -> None:
     try:
-        share: Share | str = _score_for(url, model, seconds, policy, options, barrier)
+        work: _Work | str = _score_until(is_over, url, model, policy, options, at_work)
     except BaseException as error:  # noqa: BLE001  (the parent raises it)
-        share = repr(error)
-    results.put(share)
+        work = repr(error)
+        at_work.release()
+    results.put(work)
 
 
-def _score_for(
-    url: str, model: Path, seconds: float, policy: Any, options: dict[str, Any], barrier: Any
-) -> Share:
+def _score_until(
+    is_over: Any, url: str, model: Path, policy: Any, options: dict[str, Any], at_work: Any
+) -> _Work:
     patches = sparse_patches(REQUEST_PATCHES)
     backend = OnnxRuntimeBackend(model, threads=1)
     expected = backend.infer(patches)
     dispatcher = Dispatcher(policy, [endpoint(url, **options)], lambda: backend)
-    barrier.wait(600)
-    end = time.monotonic() + seconds
-    n_given = hits = scored = 0
+    n_given = scored = 0
+    chunks: list[tuple[float, int]] = []
 
     def batches() -> Iterator[NDArray[np.float32]]:
         nonlocal n_given
-        while time.monotonic() < end:
+        while not is_over.is_set():
             n_given += len(patches)
             yield patches
 
     for scores, _ in dispatcher.score(batches()):
         # Chunks are pieces of batches, in order.
         places = np.arange(scored, scored + len(scores)) % len(patches)
-        np.testing.assert_allclose(scores, expected[places], rtol=0, atol=1e-5)
+        assert np.abs(scores - expected[places]).max() <= TOLERANCE, "a wrong score"
+        if not scored:
+            at_work.release()
         scored += len(scores)
-        hits += len(scores) if time.monotonic() < end else 0
+        chunks.append((time.monotonic(), len(scores)))
     dispatcher.close()
     assert scored == n_given, f"{n_given} hits were given and {scored} came back"
     [statistics] = dispatcher.statistics
-    return Share(
-        hits, scored, dispatcher.cpu_patches, statistics.faults_by_class["overload"], statistics.n_faults
-    )
+    overloads = statistics.faults_by_class["overload"]
+    return _Work(Share(0, scored, dispatcher.cpu_patches, overloads, statistics.n_faults), chunks)
 
 
 def best_by_hand(url: str, seconds: float, concurrencies: tuple[int, ...] = (2, 4, 8, 16)) -> float:
@@ -171,9 +190,8 @@ def throttled_server(
     folder: Path, model: Path, patches_per_s: float, *, max_queue_size: int = 0
 ) -> FaultyServer:
     """Make a server that scores so many patches a second, like a device that does not share our cores."""
-    repository = Repository(
-        folder / "repository", model, max_batch_size=REQUEST_PATCHES + 2, max_queue_size=max_queue_size
-    )
+    # With batches that one request fills, this Triton may wait for half a second before it begins the next one.
+    repository = Repository(folder / "repository", model, max_batch_size=1024, max_queue_size=max_queue_size)
     repository.control(seconds_per_patch=1 / patches_per_s)
     return FaultyServer(repository, folder)
 

@@ -46,6 +46,7 @@ def server(model: Path) -> Iterator[ScriptedServer]:
 def fast_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes and further tries come after milliseconds."""
     monkeypatch.setattr(endpoint_lane, "full_jitter", lambda *_, random: random.uniform(0, 0.005))
+    monkeypatch.setattr(endpoint_lane, "FIRST_LATENCY_S", 0.005)
     breaker = endpoint_lane.CircuitBreaker
     monkeypatch.setattr(
         endpoint_lane,
