@@ -187,12 +187,18 @@ class QueueWatch:
 
 
 def throttled_server(
-    folder: Path, model: Path, patches_per_s: float, *, max_queue_size: int = 0
+    folder: Path, model: Path, patches_per_s: float, *, max_queue_size: int = 0, instances: int = 1
 ) -> FaultyServer:
     """Make a server that scores so many patches a second, like a device that does not share our cores."""
     # With batches that one request fills, this Triton may wait for half a second before it begins the next one.
-    repository = Repository(folder / "repository", model, max_batch_size=1024, max_queue_size=max_queue_size)
-    repository.control(seconds_per_patch=1 / patches_per_s)
+    repository = Repository(
+        folder / "repository",
+        model,
+        max_batch_size=1024,
+        max_queue_size=max_queue_size,
+        instances=instances,
+    )
+    repository.control(seconds_per_patch=instances / patches_per_s)
     return FaultyServer(repository, folder)
 
 
