@@ -73,9 +73,7 @@ def main() -> None:
         for queue_name, server_options in OVERLOADED.items():
             own = folder / queue_name.split()[0]
             own.mkdir()
-            with throttled_server(
-                own, model, options.capacity, **server_options
-            ) as server:
+            with throttled_server(own, model, options.capacity, **server_options) as server:
                 for n in (MOST_QUEUED, 3 * MOST_QUEUED):
                     with QueueWatch(server) as queue:
                         shares = run_clients(n, server.url, model, options.seconds / 3)
