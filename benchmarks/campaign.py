@@ -25,7 +25,7 @@ from protosonic.events.reader import ReaderOptions
 from protosonic.images.profiles import load_profile
 from protosonic.images.unit import prepare_event
 from protosonic.inference.untrained import write_untrained_model
-from protosonic.stages.infer import patch_batches
+from protosonic.stages.infer import hit_batches
 
 SAMPLE = 16_384
 
@@ -37,8 +37,8 @@ def save_sample(source: Path, output: Path) -> int:
         event = next(iter(file.read([0])))
         assert isinstance(event, Event)
         unit = prepare_event(event, profile, (0, 1, 2))
-    batches = patch_batches([unit], profile, 1024, blank_duplicates=False)
-    patches = np.concatenate([batch.patches for batch in batches])[:SAMPLE][..., None]
+    batches = hit_batches([unit], profile, 1024, blank_duplicates=False)
+    patches = np.concatenate([batch.patches() for batch in batches])[:SAMPLE][..., None]
     np.save(output, patches)
     return len(patches)
 

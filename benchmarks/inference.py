@@ -24,7 +24,7 @@ import yaml
 from common import report, run
 from protosonic.campaign.records import PartitionStatus, read_record
 from protosonic.images.unit import UnitReader
-from protosonic.stages.infer import patch_batches
+from protosonic.stages.infer import hit_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,8 +157,8 @@ def main() -> None:
         # First, while this process is small: a child's peak counts from the size of its parent.
         peak = run("protosonic", "infer", *arguments).max_rss_mb
         with UnitReader(unit_file) as unit:
-            batches = patch_batches(unit.events(), unit.profile, 1024, blank_duplicates=False)
-            patches = np.concatenate([batch.patches for batch in batches])[..., None]
+            batches = hit_batches(unit.events(), unit.profile, 1024, blank_duplicates=False)
+            patches = np.concatenate([batch.patches() for batch in batches])[..., None]
         hits = len(patches)
         np.save(folder / "patches.npy", patches)
         del batches, patches

@@ -487,6 +487,12 @@ def model_repository(
     form: Annotated[
         str, typer.Option(help="onnxruntime: production, on GPUs; python: the server of PyPI, on the CPU.")
     ] = "onnxruntime",
+    payload: Annotated[
+        str,
+        typer.Option(
+            help="What clients send: patches; image, some hundred times less, to <name>_image; or both, one model each."
+        ),
+    ] = "both",
     max_batch_size: MaxBatchSizeOption = 2048,
     instances: InstancesOption = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of an instance; form python.")] = 1,
@@ -502,12 +508,13 @@ def model_repository(
 
     Example: [bold]protosonic model repository /srv/models --model cnn.onnx --version 2[/bold]
     """
-    from protosonic.serving.repository import ServedModel, as_form, write_repository
+    from protosonic.serving.repository import ServedModel, as_form, as_payloads, write_repository
 
     served = ServedModel(
         name, version, instances, threads, max_batch_size, max_queue_size, queue_timeout, tf32
     )
-    typer.echo(write_repository(folder, model, served, as_form(form)))
+    for one in as_payloads(payload):
+        typer.echo(write_repository(folder, model, served, as_form(form), one))
 
 
 @model_app.command("prepare")

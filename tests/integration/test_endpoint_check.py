@@ -47,7 +47,7 @@ def small_server(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Itera
     write_repository(repository, model, served)
     config = write_repository(repository, model, ServedModel("plain")) / "config.pbtxt"
     text = config.read_text()
-    start, end = text.index("dynamic_batching {"), text.index("# No two patches")
+    start, end = text.index("dynamic_batching {"), text.index("# The first calls")
     config.write_text((text[:start] + text[end:]).replace("version_policy", "# version_policy"))
     ports = choose_ports(Ports(0, 0, 0))
     environment, log = find_or_create_environment(), folder / "server.log"

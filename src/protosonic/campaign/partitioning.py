@@ -21,6 +21,7 @@ __all__ = ["make_partitions", "memory_of_event", "memory_of_scoring", "partition
 BASE_MEM_MB = 450
 """Interpreter, libraries, model and the activations of as many patches as :data:`BASE_PATCHES`."""
 BASE_PATCHES = 256
+"""Also the largest batch that is chosen by measurement; the sparse engine takes less."""
 MEM_BYTES_PER_PATCH = 2**19
 REQUEST_COPIES = 3
 """Of a request's patches: as they were cut, as the client library holds them, and as gRPC sends them."""
@@ -36,7 +37,9 @@ def memory_of_event(event: EventRecord) -> int:
 
 def memory_of_scoring(inference: Inference, threads: int) -> int:
     """Estimate the memory in MB that scoring takes beyond what :func:`memory_of_event` holds already."""
-    activations = max(threads * inference.batch_size - BASE_PATCHES, 0) * MEM_BYTES_PER_PATCH
+    activations = (
+        max(threads * (inference.batch_size or BASE_PATCHES) - BASE_PATCHES, 0) * MEM_BYTES_PER_PATCH
+    )
     endpoints = () if inference.policy == "cpu-only" else inference.endpoints
     requests = len(endpoints) * inference.max_in_flight * inference.request_bytes * REQUEST_COPIES
     return (activations + requests) // 2**20

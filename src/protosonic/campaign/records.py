@@ -209,6 +209,8 @@ class BackendUse(_Record):
     backend: str
     endpoint: str | None = None
     model_versions: tuple[str, ...] = Field((), description="Versions that answered, in that order.")
+    payload: str | None = Field(None, description="What was sent: patches or image.")
+    engine: str | None = Field(None, description="What computed on the CPU: sparse or onnxruntime.")
     hits: int = Field(0, description="Hits that it scored.")
     requests: int = Field(0, description="Inference requests that were sent.")
     answers: int = Field(0, description="Answers that were used.")

@@ -258,8 +258,10 @@ class Inference(_Section):
         (Endpoint(url="grpc://127.0.0.1:8001"),),
         description="Inference servers; requests are spread over those that serve.",
     )
-    payload: Literal["auto", "patches"] = Field(
-        "auto", description="What is sent; auto takes the best that is served."
+    payload: Literal["auto", "patches", "image"] = Field(
+        "auto",
+        description="What is sent: patches; image, plane images and the places of hits, some hundred times smaller, to "
+        "the model that is served as <name>_image; auto, the image where it is served.",
     )
     threads: int | None = Field(
         None,
@@ -268,14 +270,24 @@ class Inference(_Section):
         description="CPU threads of one inference job; by default the cores of this machine are spread over the "
         "partitions, and a job on a cluster has one.",
     )
-    batch_size: int = Field(
-        256, ge=1, le=65536, description="Patches per call of ONNX Runtime, one per thread."
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        le=65536,
+        description="Patches per call of ONNX Runtime on the CPU; by default the published network is evaluated on "
+        "plane images, several times as fast, and for any other network the best size is measured once per machine.",
     )
     request_bytes: int = Field(
         512 * _PATCH_BYTES,
         ge=4 * _PATCH_BYTES,
         le=64 * 2**20,
-        description="Bytes of patches per request to an endpoint, at most; a patch has 9,216.",
+        description="Bytes per request to an endpoint, at most; a patch has 9,216.",
+    )
+    request_hits: int = Field(
+        4096,
+        ge=1,
+        le=65536,
+        description="Hits per request of images, at most: the more, the fewer bytes a hit, and the longer it takes.",
     )
     max_in_flight: int = Field(
         8,

@@ -79,6 +79,12 @@ class PlaneImage:
         image[row + pad, column + pad] = self.value
         return image
 
+    def wires(self, first: int, end: int) -> PlaneImage:
+        """Give the image of the wires from the `first` up to the `end`."""
+        start, stop = np.searchsorted(self.pixel, np.array([first, end]) * self.n_columns)
+        pixel = self.pixel[start:stop] - first * self.n_columns
+        return PlaneImage(self.key, end - first, self.n_columns, pixel, self.value[start:stop])
+
 
 def plane_groups(hits: Hits, planes: tuple[int, ...]) -> dict[PlaneKey, NDArray[np.intp]]:
     """Group hits by plane, as EmTrackMichelId does.

@@ -9,10 +9,17 @@ if TYPE_CHECKING:
     from protosonic.inference.client import Client
     from protosonic.inference.contract import SCORE_NAMES
     from protosonic.inference.endpoint_options import EndpointOptions
+    from protosonic.inference.hits import HitsOnImage, ImageBatch
 
-__all__ = ["SCORE_NAMES", "Client", "EndpointOptions"]
+__all__ = ["SCORE_NAMES", "Client", "EndpointOptions", "HitsOnImage", "ImageBatch"]
 
-_HOMES = {"Client": "client", "EndpointOptions": "endpoint_options", "SCORE_NAMES": "contract"}
+_HOMES = {
+    "Client": "client",
+    "EndpointOptions": "endpoint_options",
+    "HitsOnImage": "hits",
+    "ImageBatch": "hits",
+    "SCORE_NAMES": "contract",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["PATCH_BYTES", "SCORE_NAMES", "Backend", "ModelTensors", "TensorSpec", "join_scores"]
+    from protosonic.inference.hits import HitBatch
+
+__all__ = [
+    "PATCH_BYTES",
+    "SCORE_NAMES",
+    "Backend",
+    "ModelTensors",
+    "TensorSpec",
+    "check_finite",
+    "join_scores",
+]
 
 INPUT_NAME = "main_input"
 OUTPUTS = {"em_trk_none_netout": ("track", "em", "none"), "michel_netout": ("michel",)}
@@ -81,37 +91,41 @@ class ModelTensors:
             problems.append(f"the only input must be {INPUT_NAME}, but the inputs are {_list(inputs)}")
         else:
             problems += _mismatch(main[0], _PATCH_SHAPE)
-        found: dict[str, str] = {}
-        for name, classes in OUTPUTS.items():
-            candidates = [spec for spec in outputs if _stem(spec.name) == name]
-            if len(candidates) != 1:
-                problems.append(f"there must be one output {name}, but the outputs are {_list(outputs)}")
-                continue
-            problems += _mismatch(candidates[0], (len(classes),))
-            found[name] = candidates[0].name
-        if problems:
-            raise ModelError(
-                f"the model does not meet the contract: {'; '.join(problems)}",
-                file=what,
-                hint="docs/models.md says what a model must look like",
-            )
+        found, problems_of_outputs = _match_outputs(outputs)
+        _raise_if_any(problems + problems_of_outputs, what)
         return cls(main[0].name, found)
+
+    @classmethod
+    def match_image_model(cls, outputs: Sequence[TensorSpec], *, what: str) -> ModelTensors:
+        """Find the outputs of a model that takes images (:mod:`protosonic.inference.image_payload`).
+
+        Raises
+        ------
+        ModelError
+            An output is missing, or has another type or shape.
+        """
+        found, problems = _match_outputs(outputs)
+        _raise_if_any(problems, what)
+        return cls("", found)
 
 
 class Backend(Protocol):
-    """Computes scores.
+    """Computes scores on this machine.
 
     Attributes
     ----------
     name
         Value of the dataset's ``backend`` column.
+    engine
+        What computes, for the status file.
     batch_size
-        Patches per call that suit it best.
+        Hits per call that suit it best.
     concurrency
         Calls that it takes at the same time, from as many threads.
     """
 
     name: str
+    engine: str
     batch_size: int
     concurrency: int
 
@@ -131,9 +145,11 @@ class Backend(Protocol):
         ------
         ModelError
             The model gave something else than n finite scores.
-        ServiceError
-            The backend cannot serve now.
         """
+        ...
+
+    def score(self, hits: HitBatch) -> NDArray[np.float32]:
+        """Compute the scores of hits; gives and raises what :meth:`infer` does."""
         ...
 
     def close(self) -> None:
@@ -174,12 +190,47 @@ def join_scores(outputs: Mapping[str, NDArray[np.float32]], n: int, *, what: str
             )
         for column, label in enumerate(classes):
             scores[:, SCORE_NAMES.index(label)] = output[:, column]
+    check_finite(scores, what=what)
+    return scores
+
+
+def check_finite(scores: NDArray[np.float32], *, what: str) -> None:
+    """Check that all scores, float32 [n, 4], are finite.
+
+    Raises
+    ------
+    ModelError
+        One is not.
+    """
     bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if len(bad):
         raise ModelError(
-            f"{len(bad)} of {n} patches got a score that is not finite", file=what, found=scores[bad[0]]
+            f"{len(bad)} of {len(scores)} patches got a score that is not finite",
+            file=what,
+            found=scores[bad[0]],
         )
-    return scores
+
+
+def _match_outputs(outputs: Sequence[TensorSpec]) -> tuple[dict[str, str], list[str]]:
+    found: dict[str, str] = {}
+    problems = []
+    for name, classes in OUTPUTS.items():
+        candidates = [spec for spec in outputs if _stem(spec.name) == name]
+        if len(candidates) != 1:
+            problems.append(f"there must be one output {name}, but the outputs are {_list(outputs)}")
+            continue
+        problems += _mismatch(candidates[0], (len(classes),))
+        found[name] = candidates[0].name
+    return found, problems
+
+
+def _raise_if_any(problems: Sequence[str], what: str) -> None:
+    if problems:
+        raise ModelError(
+            f"the model does not meet the contract: {'; '.join(problems)}",
+            file=what,
+            hint="docs/models.md says what a model must look like",
+        )
 
 
 def _stem(name: str) -> str:

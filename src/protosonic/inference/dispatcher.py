@@ -16,6 +16,7 @@ import numpy as np
 from protosonic.errors import ConfigError, ServiceError
 from protosonic.inference.endpoint_lane import EndpointLane
 from protosonic.inference.golden import CANARIES, NoReference, Reference
+from protosonic.inference.hits import PatchBatch
 from protosonic.inference.pieces import Piece, PieceQueue, ScoreCollector
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from protosonic.inference.contract import Backend
     from protosonic.inference.endpoint_options import EndpointOptions
     from protosonic.inference.failure_policy import EndpointError
+    from protosonic.inference.hits import HitBatch
     from protosonic.inference.statistics import EndpointStatistics
 
 __all__ = ["Dispatcher", "Fallback", "Policy"]
@@ -169,22 +171,32 @@ class Dispatcher:
         return [lane.statistics for lane in self._lanes]
 
     @property
+    def cpu(self) -> Backend | None:
+        """The model on the CPU, where it has been loaded."""
+        return self._local.backend() if self._local.is_loaded else None
+
+    @property
     def batch_size(self) -> int:
-        """Patches per batch that suit the backends."""
+        """Hits per batch that suit the backends."""
         if not self._lanes:
             return self._local.backend().batch_size
-        return max(lane.options.request_patches for lane in self._lanes) - CANARIES
+        return max(
+            lane.options.request_patches - CANARIES
+            if lane.options.payload == "patches"
+            else lane.options.request_hits
+            for lane in self._lanes
+        )
 
     def score(
-        self, batches: Iterable[NDArray[np.float32]]
+        self, batches: Iterable[HitBatch | NDArray[np.float32]]
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.object_]]]:
         """Score batches; the next ones are made while those before are scored.
 
         Parameters
         ----------
         batches
-            float32 [n, 48, 48] each. They are taken from the iterator when there is room for them: what is held is
-            bounded.
+            Hits, or patches, float32 [n, 48, 48]. They are taken from the iterator when there is room for them: what
+            is held is bounded.
 
         Yields
         ------
@@ -199,9 +211,9 @@ class Dispatcher:
             The local model is unusable.
         """
         self.post(lambda: self._set_input_over(value=False))
-        for patches in batches:
+        for hits in batches:
             yield from self._take_until(self.has_room)
-            self.put(patches)
+            self.put(hits)
         self.post(lambda: self._set_input_over(value=True))
         yield from self._take_until(lambda: self._taken == self._put)
 
@@ -210,15 +222,15 @@ class Dispatcher:
         with self._changed:
             return self._held < self._most_held()
 
-    def put(self, patches: NDArray[np.float32]) -> None:
-        """Add patches, float32 [n, 48, 48], at the end of what is to be scored; does not wait."""
-        if not len(patches):
+    def put(self, hits: HitBatch | NDArray[np.float32]) -> None:
+        """Add hits, or patches, float32 [n, 48, 48], at the end of what is to be scored; does not wait."""
+        if not len(hits):
             return
         self._start()
         with self._changed:
-            piece = Piece(self._put, patches)
-            self._put += len(patches)
-            self._held += len(patches)
+            piece = Piece(self._put, PatchBatch(hits) if isinstance(hits, np.ndarray) else hits)
+            self._put += len(piece)
+            self._held += len(piece)
         self.post(lambda: self._waiting.append(piece))
 
     def take(
@@ -425,7 +437,7 @@ class Dispatcher:
     def _feed_cpu(self, piece: Piece) -> None:
         assert self._cpu_threads is not None
         self._cpu_free -= 1
-        future = self._cpu_threads.submit(self._local.backend().infer, piece.patches)
+        future = self._cpu_threads.submit(self._local.backend().score, piece.hits)
         future.add_done_callback(lambda done: self.post(lambda: self._cpu_done(piece, done)))
 
     def _cpu_done(self, piece: Piece, future: Future[NDArray[np.float32]]) -> None:

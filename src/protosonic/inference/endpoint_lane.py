@@ -41,6 +41,14 @@ STALL_S = 10.0
 """After so long without an answer, or five times the usual latency, the server is asked whether it still lives."""
 STALL_LATENCIES = 5
 TOKEN_POLL_S = 1.0
+NOT_SERVED = {
+    FailureClass.NOT_READY,
+    FailureClass.UNKNOWN_MODEL,
+    FailureClass.WRONG_MODEL,
+    FailureClass.REFUSED_REQUEST,
+    FailureClass.PROTOCOL,
+}
+"""Failures of the image form of a model after which the model itself is tried."""
 FIRST_LATENCY_S = 0.5
 """What a request is taken to need before one has been answered."""
 LONGEST_PAUSE_S = 30.0
@@ -85,6 +93,7 @@ class _Sending:
     piece: Piece
     generation: int
     in_flight: int
+    order: NDArray[np.int64] | None
     call: Call | None = None
 
 
@@ -220,8 +229,14 @@ class EndpointLane:
     def send(self, piece: Piece) -> None:
         """Send a piece; there must be room, and it must not be larger than ``most_patches``."""
         assert self._client is not None
-        request = self._client.prepare(self._owner.reference().with_canaries(piece.patches))
-        sending = _Sending(piece, self._generation, len(self._in_flight) + 1)
+        request = self._client.prepare_hits(piece.hits, self._owner.reference())
+        if self._client.takes_images and request.n_bytes > self.options.request_bytes and len(piece) > 1:
+            # How much an image takes shows only when it is made.
+            half = len(piece) // 2
+            self._owner.again(piece.cut(half, len(piece) - half))
+            self._owner.again(piece.cut(0, half))
+            return
+        sending = _Sending(piece, self._generation, len(self._in_flight) + 1, request.order)
         self._in_flight.add(sending)
         self.passes += 1 / self.options.weight
         self.statistics.sent(request.n_bytes, len(self._in_flight))
@@ -262,7 +277,19 @@ class EndpointLane:
         )
 
     def _run_check(self) -> _Checked:
-        client = TritonClient(self.options)
+        *others, last = self.options.alternatives()
+        for options in others:
+            try:
+                return self._check_model(options)
+            except EndpointError as error:
+                if error.failure not in NOT_SERVED:
+                    raise
+                is_odd = error.failure in {FailureClass.WRONG_MODEL, FailureClass.PROTOCOL}
+                log.log(logging.WARNING if is_odd else logging.INFO, "%s is not used: %s", options, error)
+        return self._check_model(last)
+
+    def _check_model(self, options: EndpointOptions) -> _Checked:
+        client = TritonClient(options)
         client.was_ready = self.has_served
         before, self._client = self._client, client
         if before is not None:
@@ -292,7 +319,8 @@ class EndpointLane:
 
     def _arrive(self, checked: _Checked) -> None:
         options, served = self.options, checked.served
-        most = min(options.request_patches, served.max_batch_size or options.request_patches) - CANARIES
+        wanted = options.request_hits + CANARIES if checked.client.takes_images else options.request_patches
+        most = min(wanted, served.max_batch_size or wanted) - CANARIES
         if most < 1:
             self._depart(
                 EndpointError(
@@ -309,6 +337,7 @@ class EndpointLane:
             self._breaker.probe_succeeded()
         self._state = _State.READY
         self.most_patches = most
+        self.statistics.payload = "image" if checked.client.takes_images else "patches"
         self.has_served = True
         self._needs_token = False
         self._refusals = 0
@@ -382,6 +411,8 @@ class EndpointLane:
             except EndpointError as error:
                 outcome = error
             else:
+                if sending.order is not None:
+                    scores[sending.order] = scores.copy()
                 self._use(sending, outcome, scores)
                 return
         if isinstance(outcome, ConfigError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from protosonic.inference.contract import PATCH_BYTES
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["EndpointOptions"]
+__all__ = ["IMAGE_SUFFIX", "EndpointOptions"]
+
+IMAGE_SUFFIX = "_image"
+"""What the image form of a model is called: the name of the model and this."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,12 @@ class EndpointOptions:
     request_timeout_s
         Deadline of every inference request, in seconds.
     request_bytes
-        Most bytes of patches in one request, 9,216 a patch; the server's ``max_batch_size`` may lower it.
+        Most bytes of tensors in one request; a patch has 9,216. The server's ``max_batch_size`` may lower it.
+    payload
+        What is sent: ``patches``; ``image``, plane images and places of hits, some hundred times smaller, to the model
+        that is served as ``<model>_image``; or ``auto``, the image where that is served.
+    request_hits
+        Most hits in one request of images: the more, the fewer bytes a hit, and the longer a request takes.
     max_in_flight
         Most requests that may wait for an answer at the same time.
     latency_target_s
@@ -62,6 +70,8 @@ class EndpointOptions:
     connect_timeout_s: float = 5.0
     request_timeout_s: float = 120.0
     request_bytes: int = 512 * PATCH_BYTES
+    payload: Literal["auto", "patches", "image"] = "patches"
+    request_hits: int = 4096
     max_in_flight: int = 8
     latency_target_s: float = 2.0
 
@@ -79,6 +89,11 @@ class EndpointOptions:
     def request_patches(self) -> int:
         """Most patches in one request."""
         return max(self.request_bytes // PATCH_BYTES, 1)
+
+    def alternatives(self) -> tuple[EndpointOptions, ...]:
+        """Give what to try in turn: the image form of the model, the model itself, or both."""
+        image = replace(self, model=f"{self.model}{IMAGE_SUFFIX}")
+        return {"patches": (self,), "image": (image,), "auto": (image, self)}[self.payload]
 
     def __str__(self) -> str:
         version = f" version {self.version}" if self.version else ""

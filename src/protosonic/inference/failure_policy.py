@@ -175,6 +175,14 @@ TABLE = (
         "upstream connect error",
     ),
     Rule(
+        "inference",
+        (),
+        # What the image form of a model says of tensors that contradict each other (serving.image_model.INCONSISTENT).
+        "does_not_fit_its_canvas",
+        FailureClass.REFUSED_REQUEST,
+        "Non-zero status code returned while running Reshape node. Name:'the_request_does_not_fit_its_canvas'",
+    ),
+    Rule(
         "any",
         ("INTERNAL", "UNKNOWN"),
         r"rst_stream|goaway|http2|http status|connection|socket closed|stream removed|compress|deserializ",

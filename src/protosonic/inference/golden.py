@@ -57,10 +57,15 @@ class Reference:
         distance = np.abs(self.scores[:, None] - self.scores[None]).max(axis=2)
         self._first, self._last = np.unravel_index(int(distance.argmax()), distance.shape)
 
+    @property
+    def canaries(self) -> NDArray[np.float32]:
+        """The golden patches that go before and after the hits of a request, float32 [2, 48, 48]."""
+        return self.patches[[self._first, self._last]]
+
     def with_canaries(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Put a golden patch before and after the patches: float32 [n, 48, 48] → float32 [n + 2, 48, 48]."""
         framed = np.empty((len(patches) + CANARIES, *patches.shape[1:]), np.float32)
-        framed[0], framed[1:-1], framed[-1] = self.patches[self._first], patches, self.patches[self._last]
+        framed[1:-1], framed[[0, -1]] = patches, self.canaries
         return framed
 
     def without_canaries(self, scores: NDArray[np.float32], what: str) -> NDArray[np.float32]:
@@ -106,6 +111,11 @@ class NoReference(Reference):
 
     def __init__(self) -> None:
         super().__init__(lambda patches: np.zeros((len(patches), 4), np.float32), np.inf)
+
+    @property
+    def canaries(self) -> NDArray[np.float32]:
+        """None, float32 [0, 48, 48]."""
+        return self.patches[:0]
 
     def with_canaries(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the patches as they are."""

@@ -9,11 +9,14 @@ import onnxruntime
 
 from protosonic.errors import ModelError
 from protosonic.inference.contract import ModelTensors, TensorSpec, join_scores
+from protosonic.inference.hits import PatchBatch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from protosonic.inference.hits import HitBatch
 
 __all__ = ["OnnxRuntimeBackend"]
 
@@ -43,6 +46,7 @@ class OnnxRuntimeBackend:
     """
 
     name = "onnxruntime"
+    engine = "onnxruntime"
 
     def __init__(self, model: Path, threads: int, batch_size: int = 256) -> None:
         self.batch_size = batch_size
@@ -76,9 +80,13 @@ class OnnxRuntimeBackend:
 
     def infer(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute scores; see :class:`protosonic.inference.contract.Backend`."""
+        return self.score(PatchBatch(patches))
+
+    def score(self, hits: HitBatch) -> NDArray[np.float32]:
+        """Compute scores of hits, a batch of patches at a time."""
         scores = [
-            self._run(patches[start : start + self.batch_size])
-            for start in range(0, len(patches), self.batch_size)
+            self._run(hits.cut(start, self.batch_size).patches())
+            for start in range(0, len(hits), self.batch_size)
         ]
         return np.concatenate(scores) if scores else np.empty((0, 4), np.float32)
 

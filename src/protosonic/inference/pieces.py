@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from protosonic.inference.hits import HitBatch
+
 __all__ = ["Piece", "PieceQueue", "ScoreCollector"]
 
 
@@ -25,8 +27,8 @@ class Piece:
     ----------
     first
         Number of the first hit, counted from the beginning of the job.
-    patches
-        float32 [n, 48, 48].
+    hits
+        The hits.
     tries
         How often it was sent to an endpoint in vain.
     is_done
@@ -38,7 +40,7 @@ class Piece:
     """
 
     first: int
-    patches: NDArray[np.float32]
+    hits: HitBatch
     tries: int = 0
     is_done: bool = False
     whole: Piece | None = None
@@ -46,7 +48,7 @@ class Piece:
     scores: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
-        return len(self.patches)
+        return len(self.hits)
 
     @property
     def is_needed(self) -> bool:
@@ -55,7 +57,7 @@ class Piece:
 
     def cut(self, first: int, n: int) -> Piece:
         """Give the `n` hits from the `first` of this piece on as a piece."""
-        return Piece(self.first + first, self.patches[first : first + n], self.tries)
+        return Piece(self.first + first, self.hits.cut(first, n), self.tries)
 
     def attempt_again(self, size: int) -> Iterator[Piece]:
         """Cut the piece into second attempts of `size` hits; together they stand for it."""

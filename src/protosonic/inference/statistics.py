@@ -41,6 +41,8 @@ class EndpointStatistics:
     ----------
     url
         The endpoint.
+    payload
+        What was sent last: ``patches`` or ``image``.
     requests, answers
         Inference requests that were sent, and those whose answer was used.
     patches
@@ -72,6 +74,7 @@ class EndpointStatistics:
     """
 
     url: str
+    payload: str | None = None
     requests: int = 0
     answers: int = 0
     patches: int = 0

@@ -15,6 +15,7 @@ from protosonic.errors import ConfigError, ModelError, ProtosonicError
 from protosonic.inference.contract import INPUT_NAME, OUTPUTS, ModelTensors, TensorSpec
 from protosonic.inference.credentials import BearerToken
 from protosonic.inference.failure_policy import EndpointError, FailureClass, classify
+from protosonic.inference.image_payload import IMAGE_INPUTS, ImageHits, PlaneHits, is_image_model
 from protosonic.inference.reply import read_scores
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from protosonic.inference.endpoint_options import EndpointOptions
     from protosonic.inference.failure_policy import Calls
+    from protosonic.inference.golden import Reference
+    from protosonic.inference.hits import HitBatch
 
 __all__ = ["Answer", "Call", "Request", "ServerTimes", "TritonClient"]
 
@@ -39,16 +42,20 @@ class Request:
     Attributes
     ----------
     n_patches
-        Number of patches in it.
+        Rows of the answer.
     n_bytes
-        Their size.
+        Bytes of its tensors.
     message
         What is sent, an ``inference.ModelInferRequest``.
+    order
+        Which hit each row of the answer, canaries left out, belongs to, int [n]; ``None`` where rows are in the order
+        of the hits.
     """
 
     n_patches: int
     n_bytes: int
     message: Any
+    order: NDArray[np.int64] | None = None
 
 
 class Answer(NamedTuple):
@@ -149,6 +156,8 @@ class TritonClient:
         self.was_ready = False
         """Whether the model has been ready once: set by whoever has checked it."""
         self.tensors = ModelTensors(INPUT_NAME, {name: name for name in OUTPUTS})
+        self.takes_images = False
+        """Whether the model takes images instead of patches; known when its tensors are read."""
         self._grpc = grpc
         self._messages = service_pb2
         self._pid = os.getpid()
@@ -238,7 +247,10 @@ class TritonClient:
         return bool(answer.ready)
 
     def read_tensors(self) -> ModelTensors:
-        """Read the model's metadata and find the tensors of the contract; requests use their names from then on."""
+        """Read the model's metadata and find the tensors of the contract, or those of its image form.
+
+        Requests are made for them from then on.
+        """
         metadata = self._call(
             "reading the model's metadata",
             self._stub.ModelMetadata,
@@ -250,11 +262,13 @@ class TritonClient:
                 tensor.name, tensor.datatype, tuple(n if n >= 0 else None for n in tensor.shape)
             )
 
+        inputs, outputs = list(map(spec, metadata.inputs)), list(map(spec, metadata.outputs))
+        self.takes_images = is_image_model(inputs)
         try:
-            self.tensors = ModelTensors.match(
-                [spec(tensor) for tensor in metadata.inputs],
-                [spec(tensor) for tensor in metadata.outputs],
-                what=str(self.options),
+            self.tensors = (
+                ModelTensors.match_image_model(outputs, what=str(self.options))
+                if self.takes_images
+                else ModelTensors.match(inputs, outputs, what=str(self.options))
             )
         except ModelError as error:
             raise self._error(error.message, FailureClass.WRONG_MODEL, hint=error.hint) from error
@@ -296,15 +310,39 @@ class TritonClient:
 
     def prepare(self, patches: NDArray[np.float32]) -> Request:
         """Make a request of patches, float32 [n, 48, 48]; the data is copied."""
+        if self.takes_images:
+            return self._image_request(ImageHits.of_patches(patches), None)
         data = np.ascontiguousarray(patches, np.float32)[..., None]
-        message = self._messages.ModelInferRequest(
+        return Request(len(data), data.nbytes, self._message({self.tensors.input: ("FP32", data)}))
+
+    def prepare_hits(self, hits: HitBatch, reference: Reference) -> Request:
+        """Make a request of hits, with the canaries of the reference around them."""
+        images = hits.images()
+        if not self.takes_images:
+            return self.prepare(reference.with_canaries(hits.patches()))
+        if images is None:
+            return self._image_request(ImageHits.of_patches(hits.patches()), reference.canaries)
+        planes = [PlaneHits(part.image, part.wire, part.drift_bin, part.is_blank) for part in images]
+        return self._image_request(ImageHits.gather(planes, images[0].profile), reference.canaries)
+
+    def _image_request(self, hits: ImageHits, canaries: NDArray[np.float32] | None) -> Request:
+        request = hits.encode(canaries)
+        message = self._message(
+            {name: (IMAGE_INPUTS[name].dtype, tensor) for name, tensor in request.tensors.items()}
+        )
+        return Request(request.n_scores, request.n_bytes, message, hits.index)
+
+    def _message(self, tensors: Mapping[str, tuple[str, NDArray[Any]]]) -> Any:
+        return self._messages.ModelInferRequest(
             model_name=self.options.model,
             model_version=self.options.version,
-            inputs=[{"name": self.tensors.input, "datatype": "FP32", "shape": data.shape}],
+            inputs=[
+                {"name": name, "datatype": dtype, "shape": data.shape}
+                for name, (dtype, data) in tensors.items()
+            ],
             outputs=[{"name": name} for name in self.tensors.outputs.values()],
-            raw_input_contents=[data.tobytes()],
+            raw_input_contents=[data.tobytes() for _, data in tensors.values()],
         )
-        return Request(len(data), data.nbytes, message)
 
     def infer(self, request: Request) -> Answer:
         """Send a request and wait for its answer."""

@@ -39,6 +39,7 @@ def advise(report: EndpointReport) -> list[str]:
         *_wrong(report),
         *_certificate(report),
         *(_setup(report, report.setup) if report.setup else _silent(report)),
+        *_images(report),
         *_version(report),
         *_size(report),
         *_load(report),
@@ -83,7 +84,31 @@ def _certificate(report: EndpointReport) -> Iterator[str]:
         yield "Use grpcs://: the token travels without encryption"
 
 
+def _images(report: EndpointReport) -> Iterator[str]:
+    if report.serves_images is False:
+        yield (
+            "Serve the model for images as well (protosonic model repository): clients then send some hundred times "
+            "fewer bytes"
+        )
+
+
 def _setup(report: EndpointReport, setup: ModelSetup) -> Iterator[str]:
+    if setup.takes_images:
+        if setup.max_queue_size or setup.queue_timeout_s:
+            yield (
+                "Leave the queue policy out: with one Triton lets the batcher sleep while requests for images wait"
+            )
+    else:
+        yield from _batching(report, setup)
+    if setup.response_cache:
+        yield "Turn the response cache off: no two requests are equal"
+    if setup.on_gpu and setup.tf32 != "off":
+        yield "Decide on TF32 in the configuration (use_tf32): the default of ONNX Runtime is on"
+    if setup.follows_latest:
+        yield "List the versions in version_policy: a new version would replace the old one by itself"
+
+
+def _batching(report: EndpointReport, setup: ModelSetup) -> Iterator[str]:
     if not setup.dynamic_batching:
         yield (
             "Turn dynamic batching on: without it requests are not scored together, and the queue cannot be bounded"
@@ -108,12 +133,6 @@ def _setup(report: EndpointReport, setup: ModelSetup) -> Iterator[str]:
             f"Raise max_batch_size from {setup.max_batch_size} to {GOOD_BATCH_SIZE}: no two requests of "
             f"{report.options.request_patches} patches fit together"
         )
-    if setup.response_cache:
-        yield "Turn the response cache off: no two requests are equal"
-    if setup.on_gpu and setup.tf32 != "off":
-        yield "Decide on TF32 in the configuration (use_tf32): the default of ONNX Runtime is on"
-    if setup.follows_latest:
-        yield "List the versions in version_policy: a new version would replace the old one by itself"
 
 
 def _silent(report: EndpointReport) -> Iterator[str]:

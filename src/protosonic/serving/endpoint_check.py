@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from protosonic.inference.endpoint_options import IMAGE_SUFFIX
 from protosonic.inference.failure_policy import EndpointError, FailureClass
 from protosonic.inference.golden import CANARIES
 from protosonic.inference.health import check_endpoint
+from protosonic.inference.image_payload import IMAGE_INPUTS
 from protosonic.inference.triton_client import Answer, TritonClient
 from protosonic.serving.certificate import read_certificate
 from protosonic.serving.endpoint_advice import advise
@@ -86,7 +88,7 @@ def examine_endpoint(
     return report
 
 
-def read_setup(config: Any) -> ModelSetup:
+def read_setup(config: Any, *, takes_images: bool = False) -> ModelSetup:
     """Read how a server runs a model from its configuration (``inference.ModelConfig``)."""
     policy = config.dynamic_batching.default_queue_policy
     kinds = [
@@ -111,6 +113,7 @@ def read_setup(config: Any) -> ModelSetup:
         follows_latest=not (
             config.version_policy.HasField("specific") or config.version_policy.HasField("all")
         ),
+        takes_images=takes_images,
     )
 
 
@@ -163,13 +166,20 @@ def _look(client: TritonClient, reference: Reference, report: EndpointReport) ->
     end(f"{client.options.model} version {client.options.version or 'of the server’s choice'}")
     begin("contract")
     tensors = client.read_tensors()
-    end(", ".join([tensors.input, *tensors.outputs.values()]))
+    inputs = IMAGE_INPUTS if client.takes_images else [tensors.input]
+    end(", ".join([*inputs, *tensors.outputs.values()]))
+    if index is not None and not client.takes_images:
+        begin("images")
+        name = client.options.model + IMAGE_SUFFIX
+        report.serves_images = any((model, state) == (name, "READY") for model, _, state in index)
+        served = f"{name} takes images instead of patches"
+        end(served if report.serves_images else f"{name} is not served", passed=report.serves_images or None)
     begin("configuration")
     config = client.model_config()
     if config is None:
         end("the server does not tell it", passed=None)
     else:
-        report.setup = setup = read_setup(config)
+        report.setup = setup = read_setup(config, takes_images=client.takes_images)
         queue = f"queue of {setup.max_queue_size}" if setup.max_queue_size else "no queue limit"
         batching = "dynamic batching" if setup.dynamic_batching else "no dynamic batching"
         end(
@@ -179,9 +189,9 @@ def _look(client: TritonClient, reference: Reference, report: EndpointReport) ->
     begin("golden check")
     report.deviation = _deviation(client, reference, report.setup)
     # What clients do before they give an endpoint any work: it decides.
-    served = check_endpoint(client, reference)
-    report.model_version = served.version
-    end(f"scores differ from the local model's by at most {served.deviation:.2g}")
+    found = check_endpoint(client, reference)
+    report.model_version = found.version
+    end(f"scores differ from the local model's by at most {found.deviation:.2g}")
 
 
 def _deviation(client: TritonClient, reference: Reference, setup: ModelSetup | None) -> float:

@@ -57,6 +57,8 @@ class ModelSetup:
         What the configuration says of TF32: ``on``, ``off`` or nothing.
     follows_latest
         Whether a new version replaces the old one by itself.
+    takes_images
+        Whether requests are images, of which each is scored by itself, instead of patches.
     """
 
     backend: str
@@ -69,6 +71,7 @@ class ModelSetup:
     on_gpu: bool
     tf32: str
     follows_latest: bool
+    takes_images: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,8 @@ class EndpointReport:
         Largest difference of a score of the golden batch from the local model's.
     tolerance
         Largest difference that counts as equal.
+    serves_images
+        Whether the model is also served for images; ``None`` where the server does not tell.
     request_patches
         Patches in a request of the load test.
     load
@@ -148,6 +153,7 @@ class EndpointReport:
     setup: ModelSetup | None = None
     deviation: float | None = None
     tolerance: float = 0.0
+    serves_images: bool | None = None
     request_patches: int = 0
     load: list[LoadPoint] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["copy_with_contract_names"]
+__all__ = ["contract_tensors", "copy_with_contract_names", "rename_tensors", "tensor_names"]
 
 
 def copy_with_contract_names(source: Path, target: Path) -> None:
@@ -28,7 +28,7 @@ def copy_with_contract_names(source: Path, target: Path) -> None:
     """
     # A file that will be copied as it is need not be read with its weights.
     model = onnx.load(source, load_external_data=False)
-    tensors = _tensors(model, source)
+    tensors = contract_tensors(model, source)
     names = {tensors.input: INPUT_NAME, **{theirs: ours for ours, theirs in tensors.outputs.items()}}
     names = {theirs: ours for theirs, ours in names.items() if theirs != ours}
     has_weights_outside = any(
@@ -40,11 +40,11 @@ def copy_with_contract_names(source: Path, target: Path) -> None:
     if has_weights_outside:
         model = onnx.load(source)
     if names:
-        _rename(model, names)
+        rename_tensors(model, names)
     onnx.save(model, target)
 
 
-def _tensors(model: onnx.ModelProto, source: Path) -> ModelTensors:
+def contract_tensors(model: onnx.ModelProto, source: Path) -> ModelTensors:
     """Read the names that a model gives to the tensors of the contract."""
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}  # old files list them as inputs as well
@@ -62,9 +62,9 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     return TensorSpec(value.name, "FP32" if dtype == "FLOAT" else dtype, shape)
 
 
-def _rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+def rename_tensors(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
     """Give tensors other names, everywhere; a tensor in the way gets a new one."""
-    taken = set(_all_names(model.graph))
+    taken = set(tensor_names(model.graph))
     mapping = dict(names)
     for ours in names.values():
         if ours in taken and ours not in names:
@@ -84,7 +84,8 @@ def _rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
             annotation.tensor_name = mapping.get(annotation.tensor_name, annotation.tensor_name)
 
 
-def _all_names(graph: onnx.GraphProto) -> Iterator[str]:
+def tensor_names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Give the names of all tensors of a graph and those inside it; names may come several times."""
     for part in _graphs(graph):
         yield from (name for node in part.node for name in (*node.input, *node.output))
         yield from (named.name for named in (*part.input, *part.output, *part.initializer))

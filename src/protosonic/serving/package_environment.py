@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from protosonic.errors import ServiceError
 from protosonic.publish import publish_text, sha256_of_json
+from protosonic.user_cache import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -122,7 +123,7 @@ def find_or_create(
     ServiceError
         It cannot be made.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "protosonic"
+    cache = cache_folder()
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     digest = sha256_of_json([sys.base_prefix, python, *made_with])[:8]
     environment = PackageEnvironment(cache / f"{name}-{digest}", what)

@@ -14,8 +14,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from protosonic.errors import ServiceError
+from protosonic.inference.endpoint_options import IMAGE_SUFFIX
 from protosonic.serving.environment import ServerEnvironment, find_or_create_environment, tied_to_this_process
-from protosonic.serving.repository import write_repository
+from protosonic.serving.repository import PAYLOADS, write_repository
 from protosonic.serving.run_folder import run_folder
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Ports(NamedTuple):
 def serve_model(
     model: Path | None, served: ServedModel, ports: Ports, on_ready: Callable[[str], None]
 ) -> None:
-    """Serve a model until SIGTERM or SIGINT comes.
+    """Serve a model for patches and for images until SIGTERM or SIGINT comes.
 
     Parameters
     ----------
@@ -73,9 +74,11 @@ def serve_model(
     environment = find_or_create_environment()
     with _stop_signals() as stopped, run_folder() as folder:
         repository = folder / "repository"
-        write_repository(repository, model, served)
+        for payload in PAYLOADS:
+            write_repository(repository, model, served, payload=payload)
         with TritonServer(environment, repository, choose_ports(ports), folder / "server.log") as server:
-            server.wait_until_ready(served.name, served.version, stopped)
+            for suffix in ("", IMAGE_SUFFIX):
+                server.wait_until_ready(served.name + suffix, served.version, stopped)
             if not stopped():
                 on_ready(server.url)
             server.wait(stopped)

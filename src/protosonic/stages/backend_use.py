@@ -27,6 +27,7 @@ def endpoint_use(statistics: EndpointStatistics) -> BackendUse:
         backend=EndpointLane.backend,
         endpoint=statistics.url,
         model_versions=tuple(dict.fromkeys(statistics.model_versions)),
+        payload=statistics.payload,
         hits=statistics.patches,
         requests=statistics.requests,
         answers=statistics.answers,

@@ -24,12 +24,13 @@ from protosonic.campaign.records import (
 )
 from protosonic.dataset.scores import ScoresWriter, hits_table
 from protosonic.errors import VerificationError
-from protosonic.images.patches import PatchCutter
+from protosonic.images.profiles import load_profile
 from protosonic.images.unit import UnitReader
 from protosonic.inference.contract import SCORE_NAMES
+from protosonic.inference.cpu_backend import load_cpu_backend
 from protosonic.inference.dispatcher import Dispatcher
 from protosonic.inference.endpoint_options import EndpointOptions
-from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
+from protosonic.inference.hits import HitsOnImage, ImageBatch
 from protosonic.publish import sha256_of
 from protosonic.stages.backend_use import endpoint_use
 
@@ -40,18 +41,11 @@ if TYPE_CHECKING:
 
     from protosonic.config import Settings
     from protosonic.images.profiles import Profile
-    from protosonic.images.unit import UnitEvent
+    from protosonic.images.unit import UnitEvent, UnitImage
 
-__all__ = ["infer_partition", "make_dispatcher", "patch_batches", "score_events"]
+__all__ = ["hit_batches", "infer_partition", "make_dispatcher", "score_events"]
 
 log = logging.getLogger(__name__)
-
-
-class PatchBatch(NamedTuple):
-    """Patches in the order of the hits, float32 [n, 48, 48], and the events whose last hit is among them."""
-
-    patches: NDArray[np.float32]
-    completed: list[UnitEvent]
 
 
 class ScoredEvent(NamedTuple):
@@ -156,6 +150,7 @@ def infer_partition(
 def make_dispatcher(settings: Settings, model: Path, threads: int) -> Dispatcher:
     """Make the dispatcher that the configuration describes; nothing is connected yet."""
     inference = settings.inference
+    profile = load_profile(settings.preprocess.profile)
 
     def path(name: str | None) -> Path | None:
         return None if name is None else Path(name)
@@ -176,6 +171,8 @@ def make_dispatcher(settings: Settings, model: Path, threads: int) -> Dispatcher
             connect_timeout_s=inference.connect_timeout_s,
             request_timeout_s=inference.request_timeout_s,
             request_bytes=inference.request_bytes,
+            payload=inference.payload,
+            request_hits=inference.request_hits,
             max_in_flight=inference.max_in_flight,
             latency_target_s=inference.latency_target_s,
         )
@@ -184,7 +181,9 @@ def make_dispatcher(settings: Settings, model: Path, threads: int) -> Dispatcher
     return Dispatcher(
         inference.policy,
         endpoints,
-        lambda: OnnxRuntimeBackend(model, threads, inference.batch_size),
+        lambda: load_cpu_backend(
+            model, threads, background=profile.zero_level, batch_size=inference.batch_size
+        ),
         tolerance=inference.tolerance,
         patience_s=inference.patience_s,
         retries=inference.retries,
@@ -193,35 +192,37 @@ def make_dispatcher(settings: Settings, model: Path, threads: int) -> Dispatcher
 
 def score_events(unit: UnitReader, dispatcher: Dispatcher) -> Iterator[ScoredEvent]:
     """Score the events of a unit file, in ascending order of their numbers."""
-    batches = patch_batches(
-        unit.events(),
+    waiting: deque[UnitEvent] = deque()
+
+    def events() -> Iterator[UnitEvent]:
+        for event in unit.events():
+            waiting.append(event)
+            yield event
+
+    batches = hit_batches(
+        events(),
         unit.profile,
         dispatcher.batch_size,
         blank_duplicates=unit.header["duplicate_patches"] == "larsoft",
     )
-    waiting: deque[UnitEvent] = deque()
-
-    def patches() -> Iterator[NDArray[np.float32]]:
-        for batch in batches:
-            waiting.extend(batch.completed)
-            yield batch.patches
-
     scores = np.empty((0, len(SCORE_NAMES)), np.float32)
     backends = np.empty(0, dtype=object)
-    for more_scores, more_backends in dispatcher.score(patches()):
+    for more_scores, more_backends in dispatcher.score(batches):
         scores, backends = np.concatenate([scores, more_scores]), np.concatenate([backends, more_backends])
         while waiting and waiting[0].n_hits <= len(scores):
             event = waiting.popleft()
-            yield ScoredEvent(event, scores[: event.n_hits], backends[: event.n_hits])
+            yield _in_order(event, scores[: event.n_hits], backends[: event.n_hits])
             scores, backends = scores[event.n_hits :], backends[event.n_hits :]
     for event in waiting:  # those without hits at the end
-        yield ScoredEvent(event, scores, backends)
+        yield _in_order(event, scores, backends)
 
 
-def patch_batches(
+def hit_batches(
     events: Iterable[UnitEvent], profile: Profile, size: int, *, blank_duplicates: bool
-) -> Iterator[PatchBatch]:
-    """Cut the patches of all hits into batches of `size`; the last one is shorter. Batches span planes and events.
+) -> Iterator[ImageBatch]:
+    """Put the hits of all events into batches of at least `size`; the last one may be smaller.
+
+    Hits of an image are ordered by their place on it, so that those which share pixels are together.
 
     Parameters
     ----------
@@ -230,31 +231,37 @@ def patch_batches(
     profile
         The constants that they were prepared with.
     size
-        Patches per batch.
+        Least number of hits per batch.
     blank_duplicates
         Give hits with the flag ``duplicate_patch`` a patch of zeros, as LArSoft does.
     """
-    patches = np.empty((size, 48, 48), np.float32)
-    filled = 0
-    completed: list[UnitEvent] = []
+    parts: list[HitsOnImage] = []
     for event in events:
         for image in event.images:
-            cutter = PatchCutter(image.image, profile)
-            start = 0
-            while start < len(image):
-                part = slice(start, start + size - filled)
-                hits = {name: column[part] for name, column in image.hits.items()}
-                cut = cutter.cut(hits["wire"], hits["drift_bin"], hits["peak_time"])
-                if blank_duplicates:
-                    cut[hits["duplicate_patch"]] = 0.0
-                patches[filled : filled + len(cut)] = cut
-                filled += len(cut)
-                start += len(cut)
-                if filled == size:
-                    yield PatchBatch(patches, completed)
-                    patches, filled, completed = np.empty_like(patches), 0, []
-        completed.append(event)
-    yield PatchBatch(patches[:filled], completed)
+            order = _order_on_image(image)
+            wire, drift_bin, peak_time, repeats = (
+                image.hits[name][order] for name in ("wire", "drift_bin", "peak_time", "duplicate_patch")
+            )
+            is_blank = repeats if blank_duplicates else np.zeros_like(repeats)
+            parts.append(HitsOnImage(image.image, profile, wire, drift_bin, peak_time, is_blank))
+        if sum(map(len, parts)) >= size:
+            yield ImageBatch(parts)
+            parts = []
+    yield ImageBatch(parts)
+
+
+def _order_on_image(image: UnitImage) -> NDArray[np.intp]:
+    return np.lexsort((image.hits["drift_bin"], image.hits["wire"]))
+
+
+def _in_order(event: UnitEvent, scores: NDArray[np.float32], backends: NDArray[np.object_]) -> ScoredEvent:
+    """Bring the scores of an event back from the order of :func:`hit_batches` into that of its images."""
+    place = np.empty(event.n_hits, np.intp)
+    first = 0
+    for image in event.images:
+        place[first + _order_on_image(image)] = np.arange(first, first + len(image))
+        first += len(image)
+    return ScoredEvent(event, scores[place], backends[place])
 
 
 def _event_statuses(
@@ -287,5 +294,6 @@ def _event_statuses(
 def _backends_used(dispatcher: Dispatcher) -> Iterator[BackendUse]:
     for statistics in dispatcher.statistics:
         yield endpoint_use(statistics)
-    if dispatcher.cpu_patches:
-        yield BackendUse(backend=OnnxRuntimeBackend.name, hits=dispatcher.cpu_patches)
+    cpu = dispatcher.cpu
+    if dispatcher.cpu_patches and cpu is not None:
+        yield BackendUse(backend=cpu.name, engine=cpu.engine, hits=dispatcher.cpu_patches)

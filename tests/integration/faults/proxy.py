@@ -234,20 +234,19 @@ class _Connection:
     async def _pass(self, came: float, size: int, *, up: bool) -> None:
         """Wait as long as the way takes; look again whenever the behaviour changes."""
         loop = asyncio.get_running_loop()
-        begun: float | None = None
+        # A chunk is sent when it has come and the one before is through: not when the last sleep happened to end, which
+        # is a millisecond late and would halve the bandwidth.
+        begun = max(came, self._free_at[up])
         while True:
             behaviour, changed = self._behaviour, self._changed
             if behaviour.hold:
                 await changed.wait()
+                begun = max(begun, loop.time())
                 continue
-            due = came + behaviour.delay_s
-            if behaviour.bytes_per_s is not None:
-                if begun is None:
-                    begun = max(loop.time(), self._free_at[up])
-                due = max(due, begun + size / behaviour.bytes_per_s)
-            wait = due - loop.time()
+            through = begun + (size / behaviour.bytes_per_s if behaviour.bytes_per_s is not None else 0.0)
+            wait = through + behaviour.delay_s - loop.time()
             if wait <= 0:
-                self._free_at[up] = due
+                self._free_at[up] = through
                 return
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), wait)

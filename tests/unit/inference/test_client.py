@@ -214,6 +214,13 @@ def test_nothing_is_connected_before_it_is_needed(server: ScriptedServer, model:
 
 def test_the_package_exports_lazily() -> None:
     assert protosonic.inference.Client is Client
-    assert set(protosonic.inference.__all__) == {"SCORE_NAMES", "Client", "EndpointOptions"}
+    assert set(protosonic.inference.__all__) == {
+        "SCORE_NAMES",
+        "Client",
+        "EndpointOptions",
+        "HitsOnImage",
+        "ImageBatch",
+    }
+    assert protosonic.inference.ImageBatch([]).images() == ()
     with pytest.raises(AttributeError, match="no attribute 'Missing'"):
         _ = protosonic.inference.Missing

@@ -19,6 +19,7 @@ from protosonic.errors import ConfigError, ModelError, ServiceError
 from protosonic.inference import endpoint_lane
 from protosonic.inference.dispatcher import Dispatcher, Policy
 from protosonic.inference.endpoint_options import EndpointOptions
+from protosonic.inference.hits import HitBatch
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 from support.models import linear_weights, write_linear_model
 
@@ -78,6 +79,9 @@ class Cpu:
                 raise self.error
             self.patches += len(patches)
         return self._model.infer(patches)
+
+    def score(self, hits: HitBatch) -> Patches:
+        return self.infer(hits.patches())
 
     def close(self) -> None:
         """Nothing: tests use it in several dispatchers, one after the other."""

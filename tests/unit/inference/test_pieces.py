@@ -12,22 +12,23 @@ from numpy.typing import NDArray
 
 from protosonic.inference.dispatcher import Dispatcher
 from protosonic.inference.endpoint_options import EndpointOptions
+from protosonic.inference.hits import PatchBatch
 from protosonic.inference.pieces import Piece, PieceQueue, ScoreCollector
 
 Numbers = NDArray[np.float32]
 
 
-def hits(first: int, n: int) -> Numbers:
+def hits(first: int, n: int) -> PatchBatch:
     """Patches that carry the numbers of their hits; one pixel is enough for that."""
-    return np.arange(first, first + n, dtype=np.float32).reshape(n, 1, 1)
+    return PatchBatch(np.arange(first, first + n, dtype=np.float32).reshape(n, 1, 1))
 
 
 def scores_of(piece: Piece) -> Numbers:
-    return np.repeat(piece.patches[:, :, 0], 4, axis=1)
+    return np.repeat(piece.hits.patches()[:, :, 0], 4, axis=1)
 
 
 def numbers(piece: Piece) -> list[int]:
-    return [int(number) for number in piece.patches.ravel()]
+    return [int(number) for number in piece.hits.patches().ravel()]
 
 
 def queue_of(*sizes: int) -> PieceQueue:

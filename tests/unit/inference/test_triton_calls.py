@@ -55,7 +55,7 @@ def test_the_list_of_calls_is_complete() -> None:
     """So that a new call cannot be forgotten below."""
     calls = {name for name, value in vars(TritonClient).items() if callable(value) and name[0] != "_"}
     own = {function.__name__ for function in CALLS.values()} - {"<lambda>"} | {"infer"}
-    assert calls - {"prepare", "send", "close", "has_newer_token"} == own
+    assert calls - {"prepare", "prepare_hits", "send", "close", "has_newer_token"} == own
 
 
 @pytest.mark.parametrize("rpc", CALLS)

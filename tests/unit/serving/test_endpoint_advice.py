@@ -54,6 +54,7 @@ def test_a_good_endpoint_gets_no_advice() -> None:
         ({"tf32": ""}, "Decide on TF32"),
         ({"tf32": "on"}, "Decide on TF32"),
         ({"follows_latest": True}, "List the versions"),
+        ({"takes_images": True, "max_batch_size": 0}, "Leave the queue policy out"),
     ],
 )
 def test_every_flaw_of_the_configuration_gets_one_advice(changes: dict[str, Any], words: str) -> None:
@@ -61,9 +62,22 @@ def test_every_flaw_of_the_configuration_gets_one_advice(changes: dict[str, Any]
     assert words in advice
 
 
+def test_a_model_for_images_needs_neither_batching_nor_a_queue_policy() -> None:
+    setup = replace(
+        GOOD,
+        takes_images=True,
+        max_batch_size=0,
+        dynamic_batching=False,
+        max_queue_size=0,
+        queue_timeout_s=0.0,
+    )
+    assert advise(report(setup=setup)) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"serves_images": False}, "Serve the model for images"),
         ({"deviation": 3e-4, "failure": "wrong-model"}, "TF32"),
         ({"deviation": 0.3, "failure": "wrong-model"}, "Another model is served"),
         ({"deviation": float("nan"), "failure": "wrong-model"}, "Another model is served"),

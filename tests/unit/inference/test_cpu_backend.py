@@ -1,0 +1,116 @@
+"""Which engine scores on the CPU, and that all of them give the same scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protosonic.errors import ModelError
+from protosonic.images.profiles import Profile, load_profile
+from protosonic.inference import cpu_backend
+from protosonic.inference.cpu_backend import load_cpu_backend
+from protosonic.inference.hits import HitBatch, ImageBatch, PatchBatch
+from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
+from protosonic.inference.sparse_backend import SparseBackend
+from protosonic.inference.untrained import write_untrained_model
+from support.hit_batches import on_image, random_batch
+from support.image_hits import UNEVEN, ZERO, random_plane
+
+TOLERANCE = 1e-6
+NO_FULL_VIEW = load_profile("protodune-sp-2019")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("network") / "model.onnx"
+    write_untrained_model(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain(network: Path) -> OnnxRuntimeBackend:
+    return OnnxRuntimeBackend(network, threads=1)
+
+
+@pytest.mark.parametrize("profile", [ZERO, UNEVEN, NO_FULL_VIEW], ids=["zero", "uneven", "no full view"])
+@pytest.mark.parametrize("background", ["own", "other"])
+def test_the_published_network_runs_sparsely_with_equal_scores(
+    network: Path, plain: OnnxRuntimeBackend, profile: Profile, background: str
+) -> None:
+    """Blank hits, hits without pixels, and images whose empty pixels are not those that the engine expects."""
+    expected_empty = profile.zero_level if background == "own" else profile.zero_level + 0.25
+    backend = load_cpu_backend(network, threads=1, background=expected_empty)
+    assert (backend.engine, backend.name) == ("sparse", "onnxruntime")
+    hits = random_batch(profile=profile)
+    expected = plain.infer(hits.patches())
+    np.testing.assert_allclose(backend.score(hits), expected, rtol=0, atol=TOLERANCE)
+    assert np.ptp(expected, axis=0).max() > 100 * TOLERANCE
+    backend.close()
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1000])
+def test_scores_do_not_depend_on_how_hits_are_cut(network: Path, size: int) -> None:
+    backend = load_cpu_backend(network, threads=1)
+    hits = random_batch()
+    parts: list[HitBatch] = [hits.cut(first, size) for first in range(0, len(hits), size)]
+    cut = np.concatenate([backend.score(part) for part in parts])
+    np.testing.assert_allclose(cut, backend.score(hits), rtol=0, atol=TOLERANCE)
+    patches = backend.score(PatchBatch(hits.patches()))
+    np.testing.assert_allclose(patches, backend.score(hits), rtol=0, atol=TOLERANCE)
+    backend.close()
+
+
+def test_no_hits_have_no_scores(network: Path) -> None:
+    backend = load_cpu_backend(network, threads=1)
+    assert backend.score(ImageBatch([])).shape == (0, 4)
+    assert backend.infer(np.empty((0, 48, 48), np.float32)).shape == (0, 4)
+    backend.close()
+
+
+def test_a_score_that_is_not_finite_is_an_error_as_with_onnx_runtime(network: Path) -> None:
+    plane = random_plane(1, (100, 100), 5)
+    plane.image.value[:] = np.nan
+    backend = load_cpu_backend(network, threads=1)
+    with pytest.raises(ModelError, match="not finite"):
+        backend.score(ImageBatch([on_image(plane)]))
+    backend.close()
+
+
+def test_a_batch_size_that_is_given_asks_for_onnx_runtime(network: Path) -> None:
+    backend = load_cpu_backend(network, threads=3, batch_size=17)
+    assert (backend.engine, backend.batch_size, backend.concurrency) == ("onnxruntime", 17, 3)
+    backend.close()
+
+
+def test_another_network_runs_in_onnx_runtime_at_a_measured_batch_size(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_backend, "tuned_batch_size", lambda *_: 33)
+    backend = load_cpu_backend(model, threads=1)
+    assert (backend.engine, backend.batch_size) == ("onnxruntime", 33)
+    backend.close()
+
+
+def test_an_engine_that_deviates_is_not_used(
+    network: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    right = SparseBackend.score
+    monkeypatch.setattr(SparseBackend, "score", lambda self, hits: right(self, hits) + np.float32(2e-5))
+    backend = load_cpu_backend(network, threads=1)
+    assert backend.engine == "onnxruntime"
+    assert "deviates by 2e-05" in caplog.text
+    backend.close()
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "no.onnx"
+    path.write_bytes(b"no")
+    with pytest.raises(ModelError, match="cannot load"):
+        load_cpu_backend(path, threads=1)
