@@ -23,9 +23,12 @@ def dispatch_summary(statuses: Iterable[PartitionStatus]) -> dict[str, Any]:
     ``endpoints``: what each one did; the median latency is that of the partitions, weighted by their answers, and the
     other percentiles are those of the worst partition. ``failures``: the failed calls by endpoint and class, with the
     first reason of each; those of most calls come first. Both are in the same order whatever the order of statuses.
+    ``cpu_engines``: what computed on the CPU.
     """
+    statuses = sorted(statuses, key=lambda status: status.partition)
+    engines = {use.engine for status in statuses for use in status.backends if use.engine is not None}
     uses: dict[str, list[BackendUse]] = defaultdict(list)
-    for status in sorted(statuses, key=lambda status: status.partition):
+    for status in statuses:
         for use in status.backends:
             if use.endpoint is not None:
                 uses[use.endpoint].append(use)
@@ -33,6 +36,7 @@ def dispatch_summary(statuses: Iterable[PartitionStatus]) -> dict[str, Any]:
     return {
         "endpoints": [_endpoint_total(endpoint, uses[endpoint]) for endpoint in sorted(uses)],
         "failures": sorted(failures, key=lambda failure: -failure["calls"]),
+        "cpu_engines": sorted(engines),
     }
 
 
@@ -45,6 +49,7 @@ def _endpoint_total(endpoint: str, uses: Sequence[BackendUse]) -> dict[str, Any]
     return {
         "endpoint": endpoint,
         "model_versions": sorted({version for use in uses for version in use.model_versions}),
+        "payloads": sorted({use.payload for use in uses if use.payload is not None}),
         "partitions": sum(use.hits > 0 for use in uses),
         **{name: sum(getattr(use, name) for use in uses) for name in sums},
         "retries": dict(sorted(retries.items())),

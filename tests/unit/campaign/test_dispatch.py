@@ -25,9 +25,9 @@ def latency(p50: float, worst: float) -> dict[str, float]:
 
 
 def test_a_campaign_on_the_cpu_has_no_endpoints() -> None:
-    summary = dispatch_summary([status("p", BackendUse(backend="onnxruntime", hits=5))])
-    assert summary == {"endpoints": [], "failures": []}
-    assert dispatch_summary([]) == summary
+    summary = dispatch_summary([status("p", BackendUse(backend="onnxruntime", engine="sparse", hits=5))])
+    assert summary == {"endpoints": [], "failures": [], "cpu_engines": ["sparse"]}
+    assert dispatch_summary([]) == {"endpoints": [], "failures": [], "cpu_engines": []}
 
 
 def test_what_the_partitions_count_is_added_up_per_endpoint() -> None:
