@@ -37,6 +37,7 @@ def test_what_the_partitions_count_is_added_up_per_endpoint() -> None:
                 "p1",
                 use(
                     hits=10,
+                    payload="patches",
                     requests=4,
                     answers=3,
                     discarded=1,
@@ -53,6 +54,7 @@ def test_what_the_partitions_count_is_added_up_per_endpoint() -> None:
                 "p2",
                 use(
                     hits=20,
+                    payload="image",
                     requests=2,
                     answers=2,
                     bytes_sent=11,
@@ -68,6 +70,7 @@ def test_what_the_partitions_count_is_added_up_per_endpoint() -> None:
     assert a == {
         "endpoint": "grpc://a:1",
         "model_versions": ["1", "2"],
+        "payloads": ["image", "patches"],
         "partitions": 2,
         "hits": 30,
         "requests": 6,

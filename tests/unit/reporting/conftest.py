@@ -33,6 +33,7 @@ USE = BackendUse(
     backend="triton",
     endpoint="grpc://triton:8001",
     model_versions=("3",),
+    payload="image",
     hits=15,
     requests=1234,
     answers=1200,

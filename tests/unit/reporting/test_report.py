@@ -102,10 +102,10 @@ def section(page: Page, heading: str, until: str) -> str:
 def test_report_has_a_row_per_endpoint_with_what_it_did(make_campaign):
     text = write_report(make_campaign()).read_text()
     rows = [re.findall(r"<td[^>]*>(?:<code>)?(.*?)(?:</code>)?</td>", row) for row in text.split("<tr>")[1:]]
-    found = {row[0]: " ".join(row[1:]) for row in rows if len(row) == 13}
+    found = {row[0]: " ".join(row[1:]) for row in rows if len(row) == 14}
     assert found == {
-        "grpc://never-there:8001": "– 0 0 0 0 0.0 0.0 – – – – 1",
-        "grpc://triton:8001": "3 15 1,234 34 7 5,678.9 1.2 42 568 12 4.6 2",
+        "grpc://never-there:8001": "– – 0 0 0 0 0.0 0.0 – – – – 1",
+        "grpc://triton:8001": "3 image 15 1,234 34 7 5,678.9 1.2 42 568 12 4.6 2",
     }
 
 
