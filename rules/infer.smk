@@ -27,7 +27,11 @@ rule infer:
     params:
         failures=CAMPAIGN.layout.failures,
         digest=CAMPAIGN.digest(
-            "inference.policy", "inference.tolerance", "model.name", "model.version"
+            "inference.policy",
+            "inference.precision",
+            "inference.tolerance",
+            "model.name",
+            "model.version",
         ),
     message:
         "Score the hits of partition {wildcards.partition}"

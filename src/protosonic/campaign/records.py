@@ -24,6 +24,7 @@ __all__ = [
     "CatalogBlock",
     "EventRecord",
     "EventStatus",
+    "FastPrecision",
     "Fault",
     "FileRecord",
     "InputSpec",
@@ -168,12 +169,21 @@ class Plan(_VersionedRecord):
     refused_files: tuple[FileRecord, ...]
 
 
+class FastPrecision(_Record):
+    """What ``precision: fast`` changes, on simulated hits."""
+
+    engine: str
+    deviation: float = Field(description="Largest difference of a score.")
+    figures: dict[str, dict[str, float]] = Field(description="Figures of merit, exact and fast.")
+
+
 class ModelRecord(_VersionedRecord):
     """The model file that a campaign uses."""
 
     path: str
     sha256: str
     untrained: bool = Field(description="Whether its weights are random, so that its scores mean nothing.")
+    fast: FastPrecision | None = Field(None, description="Where precision fast was asked for.")
 
 
 class EventStatus(_Record):

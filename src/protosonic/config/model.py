@@ -277,6 +277,11 @@ class Inference(_Section):
         description="Patches per call of ONNX Runtime on the CPU; by default the published network is evaluated on "
         "plane images, several times as fast, and for any other network the best size is measured once per machine.",
     )
+    precision: Literal["exact", "fast"] = Field(
+        "exact",
+        description="fast lets the CPU compute dense layers in 8 bits, and is refused where that changes a figure of "
+        "merit by more than 0.1 %; the published network has an engine that is faster than that, and exact.",
+    )
     request_bytes: int = Field(
         512 * _PATCH_BYTES,
         ge=4 * _PATCH_BYTES,

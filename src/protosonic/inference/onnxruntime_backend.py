@@ -38,6 +38,8 @@ class OnnxRuntimeBackend:
         slot that owns one.
     batch_size
         Patches per call. Larger batches read the weights less often, and hold more activations.
+    what
+        What it is called in errors of scores; the file by default.
 
     Raises
     ------
@@ -48,10 +50,10 @@ class OnnxRuntimeBackend:
     name = "onnxruntime"
     engine = "onnxruntime"
 
-    def __init__(self, model: Path, threads: int, batch_size: int = 256) -> None:
+    def __init__(self, model: Path, threads: int, batch_size: int = 256, *, what: str | None = None) -> None:
         self.batch_size = batch_size
         self.concurrency = threads
-        self._what = str(model)
+        self._what = what or str(model)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from protosonic.images.profiles import Profile
     from protosonic.images.unit import UnitEvent, UnitImage
 
-__all__ = ["hit_batches", "infer_partition", "make_dispatcher", "score_events"]
+__all__ = ["hit_batches", "infer_partition", "make_dispatcher", "order_on_image", "score_events"]
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,11 @@ def make_dispatcher(settings: Settings, model: Path, threads: int) -> Dispatcher
         inference.policy,
         endpoints,
         lambda: load_cpu_backend(
-            model, threads, background=profile.zero_level, batch_size=inference.batch_size
+            model,
+            threads,
+            background=profile.zero_level,
+            batch_size=inference.batch_size,
+            precision=inference.precision,
         ),
         tolerance=inference.tolerance,
         patience_s=inference.patience_s,
@@ -238,7 +242,7 @@ def hit_batches(
     parts: list[HitsOnImage] = []
     for event in events:
         for image in event.images:
-            order = _order_on_image(image)
+            order = order_on_image(image)
             wire, drift_bin, peak_time, repeats = (
                 image.hits[name][order] for name in ("wire", "drift_bin", "peak_time", "duplicate_patch")
             )
@@ -250,7 +254,8 @@ def hit_batches(
     yield ImageBatch(parts)
 
 
-def _order_on_image(image: UnitImage) -> NDArray[np.intp]:
+def order_on_image(image: UnitImage) -> NDArray[np.intp]:
+    """Give the order of an image's hits in :func:`hit_batches`."""
     return np.lexsort((image.hits["drift_bin"], image.hits["wire"]))
 
 
@@ -259,7 +264,7 @@ def _in_order(event: UnitEvent, scores: NDArray[np.float32], backends: NDArray[n
     place = np.empty(event.n_hits, np.intp)
     first = 0
     for image in event.images:
-        place[first + _order_on_image(image)] = np.arange(first, first + len(image))
+        place[first + order_on_image(image)] = np.arange(first, first + len(image))
         first += len(image)
     return ScoredEvent(event, scores[place], backends[place])
 

@@ -28,7 +28,7 @@ def prepare_model(settings: Settings, output: Path, record_file: Path) -> ModelR
     Parameters
     ----------
     settings
-        ``model`` and ``campaign.seed`` are used.
+        ``model``, ``campaign.seed``, ``inference.precision`` and ``preprocess.profile`` are used.
     output
         The ONNX file to write.
     record_file
@@ -37,7 +37,7 @@ def prepare_model(settings: Settings, output: Path, record_file: Path) -> ModelR
     Raises
     ------
     ModelError
-        The model is missing or does not meet the contract.
+        The model is missing, does not meet the contract, or must not be used with ``precision: fast``.
     """
     from protosonic.inference.untrained import write_untrained_model
 
@@ -48,6 +48,12 @@ def prepare_model(settings: Settings, output: Path, record_file: Path) -> ModelR
         with publish(output) as part:
             shutil.copyfile(settings.model.path, part)
     record = check_model(output).model_copy(update={"path": settings.model.path})
+    if settings.inference.precision == "fast":
+        from protosonic.stages.precision import check_fast_precision
+
+        fast = check_fast_precision(output, settings.preprocess.profile)
+        log.info("precision fast: %s", fast.model_dump())
+        record = record.model_copy(update={"fast": fast})
     write_record(record_file, record)
     log.info("%s: sha256 %s%s", record.path, record.sha256, ", untrained" if record.untrained else "")
     return record

@@ -43,6 +43,7 @@ def test_provenance_names_inputs_model_settings_and_what_served(make_file, make_
         "path": "bundled",
         "sha256": "m" * 64,
         "untrained": True,
+        "fast": None,
         "name": "net",
         "version": "9",
     }
