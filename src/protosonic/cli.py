@@ -508,12 +508,20 @@ def model_repository(
 
     Example: [bold]protosonic model repository /srv/models --model cnn.onnx --version 2[/bold]
     """
-    from protosonic.serving.repository import ServedModel, as_form, as_payloads, write_repository
+    from protosonic.serving.repository import (
+        ServedModel,
+        as_form,
+        as_payloads,
+        warn_if_untrained,
+        write_repository,
+    )
 
     served = ServedModel(
         name, version, instances, threads, max_batch_size, max_queue_size, queue_timeout, tf32
     )
-    for one in as_payloads(payload):
+    chosen = as_payloads(payload)
+    warn_if_untrained(model)
+    for one in chosen:
         typer.echo(write_repository(folder, model, served, as_form(form), one))
 
 

@@ -39,7 +39,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, versions: dict[str, Path]) 
     for version, path in versions.items():
         arguments = ["--model", str(path), "--version", version, *options]
         printed = protosonic("model", "repository", str(folder / "models"), *arguments)
-        assert printed.splitlines()[-1] == str(folder / "models" / NAME)
+        models = [str(folder / "models" / name) for name in (NAME, f"{NAME}_image")]
+        assert printed.splitlines()[-2:] == models, printed
     (folder / "models" / NAME / "4").mkdir()  # a version that is copied in by hand is not served
     ports = choose_ports(Ports(0, 0, 0))
     environment, log = find_or_create_environment(), folder / "server.log"
@@ -89,7 +90,7 @@ def test_every_version_gives_its_own_scores(
 def test_only_the_listed_versions_are_served(client: triton.InferenceServerClient) -> None:
     index = client.get_model_repository_index(client_timeout=TIMEOUT_S)
     assert sorted((model.name, model.version, model.state) for model in index.models) == [
-        (NAME, version, "READY") for version in ("1", "2", "3")
+        (name, version, "READY") for name in (NAME, f"{NAME}_image") for version in ("1", "2", "3")
     ]
     with pytest.raises(InferenceServerException, match="is not found"):
         client.infer(NAME, [tensor(sparse_patches(1))], model_version="4", client_timeout=TIMEOUT_S)
@@ -171,7 +172,7 @@ def test_a_client_may_ask_for_a_shorter_stay_in_the_queue(client: triton.Inferen
 
 def start_with(folder: Path, text: str) -> str:
     """Start the server with the form for production, its configuration longer by a text; gives why it ended."""
-    protosonic("model", "repository", str(folder / "models"))
+    protosonic("model", "repository", str(folder / "models"), "--payload", "patches")
     config = folder / "models" / NAME / "config.pbtxt"
     config.write_text(config.read_text() + text)
     environment, ports = find_or_create_environment(), choose_ports(Ports(0, 0, 0))

@@ -42,6 +42,7 @@ __all__ = [
     "as_form",
     "as_payloads",
     "read_config",
+    "warn_if_untrained",
     "write_repository",
 ]
 
@@ -176,8 +177,6 @@ def write_repository(
             write_untrained_model(untrained := Path(temporary, "untrained.onnx"))
             return write_repository(folder, untrained, served, form, payload)
     OnnxRuntimeBackend(model, threads=1).close()
-    if is_untrained(model):
-        log.warning("the model is untrained: its scores mean nothing")
     if payload == "image":
         served = replace(served, name=served.name + IMAGE_SUFFIX)
     target = folder / served.name
@@ -199,6 +198,12 @@ def write_repository(
             (own / "model.py").write_text(_packaged(f"triton_{payload}.py.txt"), encoding="utf-8")
         (part / "config.pbtxt").write_text(_config(served, form, payload, checksums), encoding="utf-8")
     return target
+
+
+def warn_if_untrained(model: Path | None) -> None:
+    """Say in the log that a model, or the bundled one, is untrained."""
+    if model is None or (model.is_file() and is_untrained(model)):
+        log.warning("the model is untrained: its scores mean nothing")
 
 
 def read_config(path: Path) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from protosonic.errors import ServiceError
 from protosonic.inference.endpoint_options import IMAGE_SUFFIX
 from protosonic.serving.environment import ServerEnvironment, find_or_create_environment, tied_to_this_process
-from protosonic.serving.repository import PAYLOADS, write_repository
+from protosonic.serving.repository import PAYLOADS, warn_if_untrained, write_repository
 from protosonic.serving.run_folder import run_folder
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def serve_model(
     environment = find_or_create_environment()
     with _stop_signals() as stopped, run_folder() as folder:
         repository = folder / "repository"
+        warn_if_untrained(model)
         for payload in PAYLOADS:
             write_repository(repository, model, served, payload=payload)
         with TritonServer(environment, repository, choose_ports(ports), folder / "server.log") as server:

@@ -11,7 +11,13 @@ import pytest
 from protosonic.errors import ConfigError, ModelError
 from protosonic.inference.untrained import is_untrained
 from protosonic.publish import sha256_of
-from protosonic.serving.repository import ServedModel, as_form, read_config, write_repository
+from protosonic.serving.repository import (
+    ServedModel,
+    as_form,
+    read_config,
+    warn_if_untrained,
+    write_repository,
+)
 from support.models import linear_weights, write_linear_model
 
 SUFFIXED = ("em_trk_none_netout/Softmax:0", "michel_netout/Sigmoid:0")
@@ -111,7 +117,9 @@ def test_without_a_file_the_untrained_model_is_written_and_said_to_be_untrained(
 ) -> None:
     folder = write_repository(tmp_path, None, ServedModel(), "onnxruntime")
     assert is_untrained(folder / "1" / "model.onnx")
-    assert "untrained" in caplog.text
+    warn_if_untrained(None)
+    warn_if_untrained(folder / "1" / "model.onnx")
+    assert caplog.text.count("untrained") == 2
 
 
 def test_a_model_outside_the_contract_writes_nothing(tmp_path: Path) -> None:
