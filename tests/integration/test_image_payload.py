@@ -25,7 +25,7 @@ from protosonic.serving.environment import find_or_create_environment
 from protosonic.serving.image_model import INCONSISTENT
 from protosonic.serving.repository import IMAGE_GROUPS, ServedModel, read_config, write_repository
 from protosonic.serving.server import Ports, TritonServer, choose_ports
-from support.image_hits import Plane, cut, gather, random_plane, real_events
+from support.image_hits import REAL_FILES, Plane, cut, gather, random_plane, real_events
 
 TIMEOUT_S = 300
 NAME = "emtrkmichel"
@@ -236,6 +236,27 @@ def test_requests_that_wait_are_begun_as_soon_as_the_instance_is_free(
     worked_ns = statistics.inference_stats.compute_infer.ns
     # Five others are before the last of six: the mean wait is two and a half times the work.
     assert waited_ns < 10 * worked_ns
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", REAL_FILES)
+@pytest.mark.parametrize("most", [100, 4096])
+def test_every_hit_of_real_files_has_the_score_of_its_patch(
+    client: triton.InferenceServerClient,
+    realdata: Path,
+    canaries: NDArray[np.float32],
+    name: str,
+    most: int,
+) -> None:
+    """At most 1,500 hits of each plane, of all events at once."""
+    planes = [
+        plane._replace(wire=plane.wire[:1500], drift_bin=plane.drift_bin[:1500])
+        for event in real_events(realdata, name)
+        for plane in event
+    ]
+    found = image_scores(client, gather(planes), Limits(most), canaries, "2")
+    assert len(found) > 500
+    np.testing.assert_allclose(found, patch_scores(client, cut(planes), "2"), rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.realdata
