@@ -15,7 +15,9 @@ rule model:
         runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         failures=CAMPAIGN.layout.failures,
-        digest=CAMPAIGN.digest("model.path", "campaign.seed", "inference.precision", "preprocess.profile"),
+        digest=CAMPAIGN.digest(
+            "model.path", "campaign.seed", "inference.precision", "preprocess.profile"
+        ),
     message:
         "Check the model"
     shell:
