@@ -16,15 +16,16 @@ from protosonic.images.profiles import load_profile
 from protosonic.inference import Client, EndpointOptions
 from protosonic.inference.dispatcher import Dispatcher
 from protosonic.inference.endpoint_options import IMAGE_SUFFIX
-from protosonic.inference.hits import HitBatch
+from protosonic.inference.hits import HitBatch, ImageBatch
+from protosonic.inference.image_payload import MOST_CANVAS
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 from protosonic.serving.environment import find_or_create_environment
 from protosonic.serving.repository import ServedModel, write_repository
 from protosonic.serving.server import Ports, TritonServer, choose_ports
 from protosonic.stages.infer import make_dispatcher
 from support.campaign import CampaignRun
-from support.hit_batches import random_batch
-from support.image_hits import UNEVEN
+from support.hit_batches import on_image, random_batch
+from support.image_hits import UNEVEN, gather, random_plane
 from support.models import linear_weights, write_linear_model
 
 TOLERANCE = 1e-6
@@ -154,3 +155,17 @@ def test_a_campaign_sends_images_where_they_are_served(
     assert {use["payload"] for use in uses} == {"image"}
     # These events have some hundred hits on each plane, which share less than those of real ones.
     assert 30 * sum(use["bytes_sent"] for use in uses) < 9216 * found.num_rows
+
+
+def test_hits_far_apart_are_spread_over_requests_whose_canvas_the_server_takes(
+    serve: ServeProcess, model: Path
+) -> None:
+    plane = random_plane(1, (16_000, 3_000), 300)
+    hits = ImageBatch([on_image(plane)])
+    assert gather([plane]).encode().canvas > MOST_CANVAS
+    dispatcher = make_dispatcher(settings(serve.url, payload="image"), model, threads=1)
+    scores, backends = score(dispatcher, hits)
+    expected = OnnxRuntimeBackend(model, threads=1).infer(hits.patches())
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=TOLERANCE)
+    assert backends == {"triton"}
+    assert dispatcher.statistics[0].n_faults == 0

@@ -18,6 +18,7 @@ from protosonic.inference.concurrency import AdaptiveLimit
 from protosonic.inference.failure_policy import Action, EndpointError, FailureClass
 from protosonic.inference.golden import CANARIES
 from protosonic.inference.health import check_endpoint
+from protosonic.inference.image_payload import MOST_CANVAS
 from protosonic.inference.statistics import EndpointStatistics
 from protosonic.inference.triton_client import Answer, TritonClient
 
@@ -230,7 +231,8 @@ class EndpointLane:
         """Send a piece; there must be room, and it must not be larger than ``most_patches``."""
         assert self._client is not None
         request = self._client.prepare_hits(piece.hits, self._owner.reference())
-        if self._client.takes_images and request.n_bytes > self.options.request_bytes and len(piece) > 1:
+        is_too_large = request.n_bytes > self.options.request_bytes or request.n_pixels > MOST_CANVAS
+        if self._client.takes_images and is_too_large and len(piece) > 1:
             # How much an image takes shows only when it is made.
             half = len(piece) // 2
             self._owner.again(piece.cut(half, len(piece) - half))

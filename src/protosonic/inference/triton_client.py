@@ -50,12 +50,15 @@ class Request:
     order
         Which hit each row of the answer, canaries left out, belongs to, int [n]; ``None`` where rows are in the order
         of the hits.
+    n_pixels
+        Pixels of the canvas, of which a server takes ``MOST_CANVAS``; 0 for patches.
     """
 
     n_patches: int
     n_bytes: int
     message: Any
     order: NDArray[np.int64] | None = None
+    n_pixels: int = 0
 
 
 class Answer(NamedTuple):
@@ -330,7 +333,7 @@ class TritonClient:
         message = self._message(
             {name: (IMAGE_INPUTS[name].dtype, tensor) for name, tensor in request.tensors.items()}
         )
-        return Request(request.n_scores, request.n_bytes, message, hits.index)
+        return Request(request.n_scores, request.n_bytes, message, hits.index, request.canvas)
 
     def _message(self, tensors: Mapping[str, tuple[str, NDArray[Any]]]) -> Any:
         return self._messages.ModelInferRequest(
