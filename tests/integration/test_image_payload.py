@@ -18,7 +18,7 @@ from protosonic.errors import ServiceError
 from protosonic.inference.contract import OUTPUTS, PATCH_BYTES, SCORE_NAMES, TensorSpec
 from protosonic.inference.endpoint_options import IMAGE_SUFFIX
 from protosonic.inference.golden import Reference
-from protosonic.inference.image_payload import ImageHits, Limits, is_image_model
+from protosonic.inference.image_payload import ImageHits, is_image_model
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 from protosonic.publish import sha256_of
 from protosonic.serving.environment import find_or_create_environment
@@ -26,6 +26,7 @@ from protosonic.serving.image_model import INCONSISTENT
 from protosonic.serving.repository import IMAGE_GROUPS, ServedModel, read_config, write_repository
 from protosonic.serving.server import Ports, TritonServer, choose_ports
 from support.image_hits import REAL_FILES, Plane, cut, gather, random_plane, real_events
+from support.image_requests import Limits, requests_of
 
 TIMEOUT_S = 300
 NAME = "emtrkmichel"
@@ -101,7 +102,7 @@ def image_scores(
     version: str = "1",
 ) -> NDArray[np.float32]:
     scores = np.full((len(hits), len(SCORE_NAMES)), np.nan, np.float32)
-    for part, request in hits.requests(limits, canaries):
+    for part, request in requests_of(hits, limits, canaries):
         scores[part.index] = infer(client, IMAGE_NAME, request.tensors, version)[1:-1]
     return scores
 
@@ -267,7 +268,7 @@ def test_a_real_event_has_the_scores_of_its_patches_for_a_two_hundredth_of_the_b
     [planes] = real_events(realdata, "hd")
     found = image_scores(client, gather(planes), Limits(), canaries, "2")
     np.testing.assert_allclose(found, patch_scores(client, cut(planes), "2"), rtol=0, atol=TOLERANCE)
-    n_bytes = sum(request.n_bytes for _, request in gather(planes).requests(Limits(), canaries))
+    n_bytes = sum(request.n_bytes for _, request in requests_of(gather(planes), Limits(), canaries))
     assert 200 * n_bytes <= len(found) * PATCH_BYTES
     plane = [planes[-1]._replace(wire=planes[-1].wire[:1000], drift_bin=planes[-1].drift_bin[:1000])]
     np.testing.assert_allclose(

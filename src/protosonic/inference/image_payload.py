@@ -15,17 +15,16 @@ Every hit is a patch of its own, whatever the plane: canaries and blank patches 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from protosonic.errors import ConfigError
 from protosonic.inference.contract import TensorSpec
-from protosonic.inference.image_canvas import HALF, SIZE, Canvas, decode_patches, encode_hits, encode_pixels
+from protosonic.inference.image_canvas import HALF, SIZE, Canvas, encode_hits, encode_pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,9 +35,7 @@ __all__ = [
     "MOST_CANVAS",
     "ImageHits",
     "ImageRequest",
-    "Limits",
     "PlaneHits",
-    "decode_patches",
     "is_image_model",
 ]
 
@@ -108,25 +105,6 @@ class PlaneHits(NamedTuple):
     row: NDArray[Any]
     column: NDArray[Any]
     is_blank: NDArray[np.bool_] | None = None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How large a request may be.
-
-    Attributes
-    ----------
-    hits
-        Most hits, without the canaries.
-    tensor_bytes
-        Most bytes of all tensors; a single hit may exceed it.
-    canvas
-        Most pixels of the canvas.
-    """
-
-    hits: int = 4096
-    tensor_bytes: int = 2**20
-    canvas: int = MOST_CANVAS
 
 
 @dataclass(frozen=True)
@@ -255,45 +233,6 @@ class ImageHits:
             self.column[part],
             self.index[part],
         )
-
-    def patches(self) -> NDArray[np.float32]:
-        """Cut the patches, float32 [n, 48, 48]."""
-        return decode_patches(self.encode().tensors) if len(self) else np.empty((0, SIZE, SIZE), np.float32)
-
-    def requests(
-        self, limits: Limits, canaries: NDArray[np.float32] | None = None
-    ) -> Iterator[tuple[Self, ImageRequest]]:
-        """Encode the hits into as few requests of about equal size as the limits allow.
-
-        Parameters
-        ----------
-        limits
-            How large a request may be.
-        canaries
-            See :meth:`encode`.
-
-        Yields
-        ------
-        The hits of each request, and the request.
-        """
-        n = -(-len(self) // limits.hits)
-        ends = [number * len(self) // max(n, 1) for number in range(n + 1)]
-        for first, last in pairwise(ends):
-            yield from self[first:last]._halved(limits, canaries)
-
-    def _halved(
-        self, limits: Limits, canaries: NDArray[np.float32] | None
-    ) -> Iterator[tuple[Self, ImageRequest]]:
-        hits = self._with_canaries(canaries)
-        canvas = Canvas.of(hits)
-        if len(self) == 1 or canvas.n_pixels <= limits.canvas:
-            request = hits._encode(canvas)
-            if len(self) == 1 or request.n_bytes <= limits.tensor_bytes:
-                yield self, request
-                return
-        middle = len(self) // 2
-        yield from self[:middle]._halved(limits, canaries)
-        yield from self[middle:]._halved(limits, canaries)
 
     def encode(self, canaries: NDArray[np.float32] | None = None) -> ImageRequest:
         """Encode the hits, at least one, into one request.

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from protosonic.errors import ModelError
 from protosonic.inference.contract import OUTPUTS, SCORE_NAMES, TensorSpec
 from protosonic.inference.golden import golden_patches
-from protosonic.inference.image_payload import IMAGE_INPUTS, MOST_CANVAS, ImageHits, Limits, is_image_model
+from protosonic.inference.image_payload import IMAGE_INPUTS, MOST_CANVAS, ImageHits, is_image_model
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 from protosonic.inference.untrained import is_untrained, untrained_model
 from protosonic.serving.image_model import INCONSISTENT, build_image_model
@@ -33,6 +33,7 @@ from support.image_hits import (
     random_plane,
     real_events,
 )
+from support.image_requests import Limits, requests_of
 from support.models import linear_weights, write_linear_model
 
 CANARIES = golden_patches()[[3, 8]]
@@ -65,7 +66,7 @@ def scorer(model: onnx.ModelProto) -> Score:
 def scores_of(hits: ImageHits, score: Score, limits: Limits) -> NDArray[np.float32]:
     """Scores of all hits in the order in which they were gathered."""
     scores = np.full((len(hits), len(SCORE_NAMES)), np.nan, np.float32)
-    for part, request in hits.requests(limits, CANARIES):
+    for part, request in requests_of(hits, limits, CANARIES):
         found = score(request.tensors)
         assert len(found) == request.n_scores
         scores[part.index] = found[1:-1]
