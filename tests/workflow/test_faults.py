@@ -22,7 +22,7 @@ import pytest
 from protosonic.detectors import load_detector
 from protosonic.errors import AcceptanceError, ResourceError
 from protosonic.events.model import Event, EventId, Hits, Waveforms
-from protosonic.events.native import NativeWriter
+from protosonic.events.native_writer import NativeWriter
 from support.campaign import BIN, CampaignRun, assert_same_hits, clean_environment, protosonic
 from support.expected import assert_scores, expected_scores, native_waveforms
 from support.models import linear_weights

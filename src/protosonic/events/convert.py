@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from protosonic.errors import DataError
 from protosonic.events.formats import open_events
-from protosonic.events.native import NativeWriter
+from protosonic.events.native_writer import NativeWriter
 from protosonic.events.reader import BadEvent
 
 if TYPE_CHECKING:

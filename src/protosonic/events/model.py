@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from protosonic.errors import DataError
+from protosonic.events.truth import HitTruth, Particles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +25,7 @@ __all__ = [
     "EventId",
     "HitTruth",
     "Hits",
+    "Particles",
     "WaveformBuilder",
     "Waveforms",
     "no_waveforms",
@@ -149,21 +151,6 @@ class Hits:
                     expected=f"a wire of {detector.name}",
                     found=f"TPC {tpc}, plane {plane}, wire {wires[bad[0]]}",
                 )
-
-
-@dataclass(frozen=True)
-class HitTruth:
-    """What simulated hits really are.
-
-    Attributes
-    ----------
-    label
-        int8 [hits]: index into :attr:`LABELS`.
-    """
-
-    LABELS = ("track", "em", "none", "michel")
-
-    label: NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -372,6 +359,11 @@ class Event:
         int32: channels whose status is not good; their rows stay at the zero level.
     truth
         What the hits really are, where the file says it.
+    sample_label
+        int8, one for each of ``waveforms.values``: class of most of its charge, index into :attr:`HitTruth.LABELS`
+        (``none`` for noise) or :attr:`HitTruth.UNKNOWN`; where the file says it.
+    particles
+        The particles that the truth refers to, where the file lists them.
     """
 
     id: EventId
@@ -382,6 +374,8 @@ class Event:
     hits: Hits
     bad_channels: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     truth: HitTruth | None = None
+    sample_label: NDArray[np.int8] | None = None
+    particles: Particles | None = None
 
     def check(self) -> None:
         """Refuse an event that cannot be classified.

@@ -7,13 +7,10 @@ metadata have checksums too, so that damage is always noticed.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from protosonic import __version__
 from protosonic.detectors import detector_names, load_detector
 from protosonic.errors import DataError, ProtosonicError
 from protosonic.events.hdf5 import (
@@ -27,14 +24,20 @@ from protosonic.events.hdf5 import (
     text_attribute,
 )
 from protosonic.events.model import (
-    HIT_FIELDS,
     MAX_SAMPLES,
     Event,
     EventId,
     Hits,
-    HitTruth,
     Waveforms,
     no_waveforms,
+)
+from protosonic.events.native_tables import (
+    COLUMNS,
+    EVENT_OFFSETS,
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    MAX_EVENTS,
+    TRUTH_COLUMNS,
 )
 from protosonic.events.reader import (
     MAX_TICKS,
@@ -45,152 +48,18 @@ from protosonic.events.reader import (
     count_by_plane,
     wanted_entries,
 )
-from protosonic.hdf5_output import publish_hdf5
+from protosonic.events.truth import HitTruth, Particles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     import h5py
     from numpy.typing import NDArray
 
-    from protosonic.detectors.geometry import Detector
     from protosonic.events.reader import ReaderOptions
 
-__all__ = ["FORMAT_NAME", "FORMAT_VERSION", "NativeFile", "NativeWriter"]
-
-FORMAT_NAME = "protosonic-native"
-FORMAT_VERSION = 1
-MAX_EVENTS = 10_000_000
-
-# Column → type, by table. Offsets of a table have one element more than the table that they cut.
-_EVENTS: dict[str, type[np.generic]] = {
-    "run": np.int64,
-    "subrun": np.int64,
-    "event": np.int64,
-    "n_ticks": np.int32,
-    "has_waveforms": np.uint8,
-}
-_EVENT_OFFSETS = ("hit_offset", "waveform_offset", "bad_channel_offset")
-_COLUMNS: dict[str, dict[str, type[np.generic]]] = {
-    "events": _EVENTS | dict.fromkeys(_EVENT_OFFSETS, np.int64),
-    "hits": HIT_FIELDS | {"in_wire_space": np.uint8},
-    "waveforms": {"channel": np.int32, "n_samples": np.int32, "roi_offset": np.int64},
-    "rois": {"start": np.int32, "value_offset": np.int64},
-    "values": {"charge": np.float32},
-    "bad_channels": {"channel": np.int32},
-}
-_TRUTH = {"hit_label": np.int8}
-
-
-class NativeWriter:
-    """Writes a native file; it appears under its name when the ``with`` block ends without an error.
-
-    Parameters
-    ----------
-    path
-        The file.
-    detector
-        The detector of all events.
-    with_truth
-        Whether every event brings :class:`HitTruth`.
-    """
-
-    def __init__(self, path: Path, detector: Detector, *, with_truth: bool = False) -> None:
-        self._path = path
-        self._detector = detector
-        self._with_truth = with_truth
-        # Kept open: closing a dataset compresses its last block, which the next event then has to inflate again.
-        self._datasets: dict[tuple[str, str], h5py.Dataset] = {}
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            # Metadata have checksums from HDF5 1.10 on, but for the heap that holds text of variable length.
-            self._file = stack.enter_context(publish_hdf5(self._path, libver=("v110", "v110")))
-            self._create_tables()
-            self._stack = stack.pop_all()
-        return self
-
-    def _create_tables(self) -> None:
-        self._file.attrs["format_version"] = FORMAT_VERSION
-        for name, text in {
-            "format": FORMAT_NAME,
-            "detector": self._detector.name,
-            "charge_unit": "recob::Wire",
-            "time_unit": "tick",
-            "creator": f"protosonic {__version__}",
-        }.items():
-            self._file.attrs[name] = np.bytes_(text)
-        columns = _COLUMNS | ({"truth": _TRUTH} if self._with_truth else {})
-        for table, types in columns.items():
-            for column, dtype in types.items():
-                self._datasets[table, column] = self._file.create_dataset(
-                    f"{table}/{column}",
-                    shape=(0,),
-                    maxshape=(None,),
-                    dtype=dtype,
-                    chunks=(1024 if table == "events" else 65536,),
-                    compression="gzip",
-                    compression_opts=1,
-                    shuffle=True,
-                    fletcher32=True,
-                )
-        for table, column in (*(("events", name) for name in _EVENT_OFFSETS), ("waveforms", "roi_offset")):
-            self._append(table, column, np.zeros(1))
-        self._append("rois", "value_offset", np.zeros(1))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    def write(self, event: Event) -> None:
-        """Append an event.
-
-        Raises
-        ------
-        DataError
-            Code ``wrong-detector``: the event is of another detector than the file.
-        """
-        if event.detector.name != self._detector.name:
-            raise DataError(
-                "a native file holds events of one detector",
-                code="wrong-detector",
-                file=self._path,
-                where=str(event.id),
-                expected=self._detector.name,
-                found=event.detector.name,
-            )
-        hits, waveforms = event.hits, event.waveforms
-        for name, value in zip(_EVENTS, (*event.id, event.n_ticks, waveforms is not None), strict=True):
-            self._append("events", name, np.array([value]))
-        for column in fields(hits):
-            self._append("hits", column.name, getattr(hits, column.name))
-        if self._with_truth:
-            label = event.truth.label if event.truth else np.full(len(hits), -1)
-            self._append("truth", "hit_label", label)
-        self._append("bad_channels", "channel", event.bad_channels)
-        if waveforms is not None:
-            regions, samples = self._rows("rois", "start"), self._rows("values", "charge")
-            self._append("waveforms", "channel", waveforms.channel)
-            self._append("waveforms", "n_samples", waveforms.n_samples)
-            self._append("waveforms", "roi_offset", waveforms.roi_offset[1:] + regions)
-            self._append("rois", "start", waveforms.roi_start)
-            self._append("rois", "value_offset", waveforms.value_offset[1:] + samples)
-            self._append("values", "charge", waveforms.values)
-        self._append("events", "hit_offset", np.array([self._rows("hits", "channel")]))
-        self._append("events", "waveform_offset", np.array([self._rows("waveforms", "channel")]))
-        self._append("events", "bad_channel_offset", np.array([self._rows("bad_channels", "channel")]))
-
-    def _rows(self, table: str, column: str) -> int:
-        return len(self._datasets[table, column])
-
-    def _append(self, table: str, column: str, values: NDArray[Any]) -> None:
-        dataset = self._datasets[table, column]
-        start = len(dataset)
-        dataset.resize((start + len(values),))
-        dataset[start:] = values
+__all__ = ["FORMAT_NAME", "FORMAT_VERSION", "NativeFile"]
 
 
 class NativeFile(EventFile):
@@ -204,8 +73,9 @@ class NativeFile(EventFile):
         try:
             with damage_as_data_error(path, "attributes"):
                 self._check_head()
-            self._events = {name: self._event_column(name) for name in _COLUMNS["events"]}
+            self._events = {name: self._event_column(name) for name in COLUMNS["events"]}
             self._check_offsets()
+            self._truth = get_group(self._file, "truth", path) if "truth" in names(self._file, path) else None
         except ProtosonicError:
             self.close()
             raise
@@ -295,11 +165,11 @@ class NativeFile(EventFile):
     def _event_column(self, name: str) -> NDArray[Any]:
         group = get_group(self._file, "events", self.path)
         column = read_all(group, name, self.path, max_size=MAX_EVENTS, kinds="iu")
-        return as_integers(column, _COLUMNS["events"][name], f"events/{name}")
+        return as_integers(column, COLUMNS["events"][name], f"events/{name}")
 
     def _check_offsets(self) -> None:
         n_events = len(self._events["run"])
-        tables = dict(zip(_EVENT_OFFSETS, ("hits", "waveforms", "bad_channels"), strict=True))
+        tables = dict(zip(EVENT_OFFSETS, ("hits", "waveforms", "bad_channels"), strict=True))
         for name, column in self._events.items():
             table = tables.get(name)
             if len(column) != n_events + (table is not None):
@@ -329,7 +199,7 @@ class NativeFile(EventFile):
         return slice(int(self._events[offsets][entry]), int(self._events[offsets][entry + 1]))
 
     def _read(self, table: str, column: str, part: slice) -> NDArray[Any]:
-        dtype, where = (_COLUMNS | {"truth": _TRUTH})[table][column], f"{table}/{column}"
+        dtype, where = (COLUMNS | TRUTH_COLUMNS)[table][column], f"{table}/{column}"
         count = part.stop - part.start
         if count > MAX_SAMPLES + 1:
             raise DataError(
@@ -357,21 +227,49 @@ class NativeFile(EventFile):
 
     def _read_event(self, entry: int) -> Event:
         hits = self._part("hit_offset", entry)
-        columns = {name: self._read("hits", name, hits) for name in _COLUMNS["hits"]}
+        columns = {name: self._read("hits", name, hits) for name in COLUMNS["hits"]}
         columns["in_wire_space"] = columns["in_wire_space"].astype(bool)
-        truth = None
-        if "truth" in names(self._file, self.path):
-            truth = HitTruth(self._read("truth", "hit_label", hits))
+        truth_columns = names(self._truth, self.path) if self._truth is not None else []
+        has_waveforms = bool(self._events["has_waveforms"][entry])
         return Event(
             id=self.event_id(entry),
             entry=entry,
             detector=self.detector,
             n_ticks=int(self._events["n_ticks"][entry]),
-            waveforms=self._read_waveforms(entry) if self._events["has_waveforms"][entry] else None,
+            waveforms=self._read_waveforms(entry) if has_waveforms else None,
             hits=Hits(**columns),
             bad_channels=self._read("bad_channels", "channel", self._part("bad_channel_offset", entry)),
-            truth=truth,
+            truth=self._read_hit_truth(hits, truth_columns),
+            sample_label=(
+                self._read("truth", "sample_label", self._samples_of(entry))
+                if has_waveforms and "sample_label" in truth_columns
+                else None
+            ),
+            particles=self._read_particles(entry) if "particle_offset" in truth_columns else None,
         )
+
+    def _read_hit_truth(self, hits: slice, columns: list[str]) -> HitTruth | None:
+        if "hit_label" not in columns:
+            return None
+        unknown = HitTruth.unknown(hits.stop - hits.start)
+        found = {
+            name: self._read("truth", f"hit_{name}", hits)
+            if f"hit_{name}" in columns
+            else getattr(unknown, name)
+            for name in ("label", "particle", "charge_fraction")
+        }
+        return HitTruth(**found)
+
+    def _read_particles(self, entry: int) -> Particles:
+        offsets = self._read_offsets("truth", "particle_offset", slice(entry, entry + 1))
+        part = slice(int(offsets[0]), int(offsets[1]))
+        return Particles(**{name: self._read("particles", name, part) for name in TRUTH_COLUMNS["particles"]})
+
+    def _samples_of(self, entry: int) -> slice:
+        roi_offset = self._read_offsets("waveforms", "roi_offset", self._part("waveform_offset", entry))
+        regions = slice(int(roi_offset[0]), int(roi_offset[-1]))
+        value_offset = self._read_offsets("rois", "value_offset", regions)
+        return slice(int(value_offset[0]), int(value_offset[-1]))
 
     def _scaled(self, charge: NDArray[np.float32]) -> NDArray[np.float32]:
         """Apply the configured charge scale; the unit of the format is that of recob::Wire, so it is rarely set."""

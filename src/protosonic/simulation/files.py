@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from protosonic.detectors import load_detector
 from protosonic.events.model import EventId
-from protosonic.events.native import NativeWriter
+from protosonic.events.native_writer import NativeWriter
 from protosonic.simulation.generator import simulate_event
 
 if TYPE_CHECKING:

@@ -115,7 +115,7 @@ def simulate_event(detector: Detector, event_id: EventId, entry: int, hits: int,
         n_ticks=detector.n_ticks,
         waveforms=_waveforms(detector, pulses, channel),
         hits=_hits(pulses.select(is_hit), channel[is_hit]),
-        truth=HitTruth(pulses.label[is_hit]),
+        truth=HitTruth.of_labels(pulses.label[is_hit]),
     )
 
 

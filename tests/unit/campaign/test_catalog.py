@@ -16,7 +16,7 @@ from protosonic.campaign.records import CatalogBlock, InputSpec, read_record
 from protosonic.detectors import load_detector
 from protosonic.errors import ConfigError
 from protosonic.events.model import EventId
-from protosonic.events.native import NativeWriter
+from protosonic.events.native_writer import NativeWriter
 from protosonic.publish import sha256_of
 from protosonic.simulation.files import simulate_files
 from protosonic.simulation.generator import simulate_event

@@ -11,7 +11,7 @@ import pytest
 from integration.faults.scripted_server import ScriptedServer
 from protosonic.detectors import load_detector
 from protosonic.events.model import EventId
-from protosonic.events.native import NativeWriter
+from protosonic.events.native_writer import NativeWriter
 from protosonic.inference import Client
 from protosonic.inference.client import Pending
 from protosonic.simulation.generator import simulate_event

@@ -17,7 +17,7 @@ from protosonic.detectors import load_detector
 from protosonic.errors import DataError
 from protosonic.events.formats import open_events
 from protosonic.events.model import Event, EventId, Hits, HitTruth, Waveforms
-from protosonic.events.native import NativeWriter
+from protosonic.events.native_writer import NativeWriter
 from protosonic.events.reader import BadEvent, ReaderOptions
 
 N_TICKS = 100
@@ -99,7 +99,7 @@ def make_event(
         waveforms=waveforms,
         hits=Hits.empty() if hits is None else hits,
         bad_channels=np.array(bad_channels, np.int32),
-        truth=None if labels is None else HitTruth(np.array(labels, np.int8)),
+        truth=None if labels is None else HitTruth.of_labels(np.array(labels, np.int8)),
     )
 
 

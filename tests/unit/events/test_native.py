@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -14,9 +15,10 @@ from hypothesis.extra.numpy import arrays
 from protosonic.detectors import load_detector
 from protosonic.errors import DataError
 from protosonic.events.formats import open_events
-from protosonic.events.model import Event, EventId, Hits, HitTruth, Waveforms
-from protosonic.events.native import NativeWriter
+from protosonic.events.model import Event, EventId, Hits, HitTruth, Particles, Waveforms
+from protosonic.events.native_writer import NativeWriter
 from protosonic.events.reader import ReaderOptions
+from protosonic.events.truth import PARTICLE_FIELDS
 
 from .builders import (
     N_TICKS,
@@ -76,7 +78,7 @@ def some_event(draw: st.DrawFn, entry: int, with_truth: bool) -> Event:
         waveforms=draw(some_waveforms()) if has_waveforms else None,
         hits=hits,
         bad_channels=draw(arrays(np.int32, st.integers(0, 3), elements=st.integers(0, 20000))),
-        truth=HitTruth(labels) if with_truth else None,
+        truth=HitTruth.of_labels(labels) if with_truth else None,
     )
 
 
@@ -212,3 +214,21 @@ def test_hits_without_waveforms_are_bad_in_summary_and_reading(tmp_path: Path) -
     assert not isinstance(bad, Event)
     assert bad.error.code == "no-waveforms"
     assert isinstance(good, Event)
+
+
+def test_particles_and_the_truth_of_samples_are_kept(tmp_path: Path) -> None:
+    plain = plain_event(2, 1)
+    assert plain.waveforms is not None
+    sample_label = np.arange(len(plain.waveforms.values)).astype(np.int8) % 5 - 1
+    particles = Particles(**{name: np.array([7, 8], dtype) for name, dtype in PARTICLE_FIELDS.items()})
+    n = len(plain.hits)
+    truth = HitTruth(np.full(n, 3, np.int8), np.full(n, 1, np.int32), np.full(n, 0.75, np.float32))
+    event = replace(plain, truth=truth, sample_label=sample_label, particles=particles)
+    unlabelled, found = read_good(write_native(tmp_path / "a.h5", plain_event(1, 0), event, with_truth=True))
+    for part in ("truth", "particles"):
+        for name, column in vars(getattr(event, part)).items():
+            np.testing.assert_array_equal(getattr(getattr(found, part), name), column, strict=True)
+    np.testing.assert_array_equal(found.sample_label, sample_label, strict=True)
+    assert unlabelled.particles is not None
+    assert len(unlabelled.particles) == 0
+    assert set(unlabelled.sample_label.tolist()) <= {HitTruth.UNKNOWN}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from protosonic.detectors import load_detector
 from protosonic.errors import ConfigError, DataError
 from protosonic.events.model import Event, EventId, Hits
-from protosonic.events.native import NativeWriter
+from protosonic.events.native_writer import NativeWriter
 from protosonic.events.reader import ReaderOptions
 from protosonic.reporting.event_display import (
     CLASS_COLOURS,

@@ -8,7 +8,7 @@ import pytest
 from protosonic.detectors import load_detector
 from protosonic.errors import DataError, VerificationError
 from protosonic.events.model import HIT_FIELDS, Event, EventId, Hits
-from protosonic.events.native import NativeWriter
+from protosonic.events.native_writer import NativeWriter
 from protosonic.events.reader import ReaderOptions
 from protosonic.reporting.terminal import (
     UNTRAINED_WARNING,
