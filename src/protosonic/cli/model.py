@@ -1,0 +1,93 @@
+"""The commands ``protosonic model``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protosonic.cli.options import InstancesOption, MaxBatchSizeOption, MaxQueueSizeOption, SettingsOption
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Work with models.", no_args_is_help=True)
+
+
+@app.command("check")
+def model_check(file: Annotated[Path, typer.Argument(help="ONNX file.")]) -> None:
+    """Check that an ONNX file meets the model contract.
+
+    Example: [bold]protosonic model check cnn.onnx[/bold]
+    """
+    from protosonic.stages.model import check_model
+
+    record = check_model(file)
+    typer.echo(
+        f"{file}: meets the contract{', untrained' if record.untrained else ''}; sha256 {record.sha256}"
+    )
+
+
+@app.command("repository")
+def model_repository(
+    folder: Annotated[Path, typer.Argument(help="Model repository; made where it is missing.")],
+    model: Annotated[
+        Path | None, typer.Option(help="ONNX file; the untrained bundled model by default.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the model at the endpoint.")] = "emtrkmichel",
+    version: Annotated[str, typer.Option(help="Version of the model at the endpoint.")] = "1",
+    form: Annotated[
+        str, typer.Option(help="onnxruntime: production, on GPUs; python: the server of PyPI, on the CPU.")
+    ] = "onnxruntime",
+    payload: Annotated[
+        str,
+        typer.Option(
+            help="What clients send: patches; image, some hundred times less, to <name>_image; or both, one model each."
+        ),
+    ] = "both",
+    max_batch_size: MaxBatchSizeOption = 2048,
+    instances: InstancesOption = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of an instance; form python.")] = 1,
+    max_queue_size: MaxQueueSizeOption = 256,
+    queue_timeout: Annotated[
+        float, typer.Option(min=0, help="A request that has waited for so many seconds is turned away.")
+    ] = 100.0,
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="Let GPUs compute in TF32: faster, scores differ by some 1e-4.")
+    ] = False,
+) -> None:
+    """Write a model into a model repository for Triton; other versions of it stay.
+
+    Example: [bold]protosonic model repository /srv/models --model cnn.onnx --version 2[/bold]
+    """
+    from protosonic.serving.repository import (
+        ServedModel,
+        as_form,
+        as_payloads,
+        warn_if_untrained,
+        write_repository,
+    )
+
+    served = ServedModel(
+        name, version, instances, threads, max_batch_size, max_queue_size, queue_timeout, tf32
+    )
+    chosen = as_payloads(payload)
+    warn_if_untrained(model)
+    for one in chosen:
+        typer.echo(write_repository(folder, model, served, as_form(form), one))
+
+
+@app.command("prepare")
+def model_prepare(
+    settings: SettingsOption,
+    output: Annotated[Path, typer.Option(help="ONNX file to write.")],
+    record: Annotated[Path, typer.Option(help="JSON record to write.")],
+) -> None:
+    """Put the configured model in its place and check it (what the workflow calls).
+
+    Example: [bold]protosonic model prepare --settings settings.json --output model.onnx --record model.json[/bold]
+    """
+    from protosonic.config import load_settings
+    from protosonic.stages.model import prepare_model
+
+    prepare_model(load_settings(settings), output, record)
