@@ -21,7 +21,7 @@ from common import report, run
 from protosonic.campaign.launch import workflow_folder
 from protosonic.detectors import load_detector
 from protosonic.events.model import HIT_FIELDS, Event, EventId, Hits, Waveforms
-from protosonic.events.native import NativeWriter
+from protosonic.events.native_writer import NativeWriter
 
 BARE = """
 PARTITIONS = range({partitions})
