@@ -41,7 +41,7 @@ def _global_options(
         typer.Option("--failures", hidden=True, help="Folder to leave a record in when the command fails."),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
-    version: Annotated[  # noqa: ARG001
+    version: Annotated[  # noqa: ARG001 (its callback acts on it)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:

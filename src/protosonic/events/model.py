@@ -11,21 +11,19 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from protosonic.errors import DataError
-from protosonic.events.truth import HitTruth, Particles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from protosonic.detectors.geometry import Detector
+    from protosonic.events.truth import HitTruth, Particles
 
 __all__ = [
     "HIT_FIELDS",
     "MAX_SAMPLES",
     "Event",
     "EventId",
-    "HitTruth",
     "Hits",
-    "Particles",
     "WaveformBuilder",
     "Waveforms",
     "no_waveforms",

@@ -7,6 +7,7 @@ metadata have checksums too, so that damage is always noticed.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -75,7 +76,6 @@ class NativeFile(EventFile):
                 self._check_head()
             self._events = {name: self._event_column(name) for name in COLUMNS["events"]}
             self._check_offsets()
-            self._truth = get_group(self._file, "truth", path) if "truth" in names(self._file, path) else None
         except ProtosonicError:
             self.close()
             raise
@@ -229,67 +229,68 @@ class NativeFile(EventFile):
         hits = self._part("hit_offset", entry)
         columns = {name: self._read("hits", name, hits) for name in COLUMNS["hits"]}
         columns["in_wire_space"] = columns["in_wire_space"].astype(bool)
-        truth_columns = names(self._truth, self.path) if self._truth is not None else []
-        has_waveforms = bool(self._events["has_waveforms"][entry])
+        waveforms, samples = (
+            self._read_waveforms(entry) if self._events["has_waveforms"][entry] else (None, slice(0, 0))
+        )
+        truth = self._truth_columns()
         return Event(
             id=self.event_id(entry),
             entry=entry,
             detector=self.detector,
             n_ticks=int(self._events["n_ticks"][entry]),
-            waveforms=self._read_waveforms(entry) if has_waveforms else None,
+            waveforms=waveforms,
             hits=Hits(**columns),
             bad_channels=self._read("bad_channels", "channel", self._part("bad_channel_offset", entry)),
-            truth=self._read_hit_truth(hits, truth_columns),
+            truth=None if truth is None else self._read_hit_truth(hits, truth),
             sample_label=(
-                self._read("truth", "sample_label", self._samples_of(entry))
-                if has_waveforms and "sample_label" in truth_columns
+                self._read("truth", "sample_label", samples)
+                if waveforms is not None and truth is not None and "sample_label" in truth
                 else None
             ),
-            particles=self._read_particles(entry) if "particle_offset" in truth_columns else None,
+            particles=(
+                self._read_particles(entry) if truth is not None and "particle_offset" in truth else None
+            ),
         )
 
-    def _read_hit_truth(self, hits: slice, columns: list[str]) -> HitTruth | None:
-        if "hit_label" not in columns:
+    def _truth_columns(self) -> list[str] | None:
+        if "truth" not in names(self._file, self.path):
             return None
-        unknown = HitTruth.unknown(hits.stop - hits.start)
-        found = {
+        return names(get_group(self._file, "truth", self.path), self.path)
+
+    def _read_hit_truth(self, hits: slice, columns: list[str]) -> HitTruth:
+        """Read the truth of hits; where there is truth, their classes have to be there."""
+        truth = HitTruth.of_labels(self._read("truth", "hit_label", hits))
+        others = {
             name: self._read("truth", f"hit_{name}", hits)
+            for name in ("particle", "charge_fraction")
             if f"hit_{name}" in columns
-            else getattr(unknown, name)
-            for name in ("label", "particle", "charge_fraction")
         }
-        return HitTruth(**found)
+        return replace(truth, **others)
 
     def _read_particles(self, entry: int) -> Particles:
         offsets = self._read_offsets("truth", "particle_offset", slice(entry, entry + 1))
         part = slice(int(offsets[0]), int(offsets[1]))
         return Particles(**{name: self._read("particles", name, part) for name in TRUTH_COLUMNS["particles"]})
 
-    def _samples_of(self, entry: int) -> slice:
-        roi_offset = self._read_offsets("waveforms", "roi_offset", self._part("waveform_offset", entry))
-        regions = slice(int(roi_offset[0]), int(roi_offset[-1]))
-        value_offset = self._read_offsets("rois", "value_offset", regions)
-        return slice(int(value_offset[0]), int(value_offset[-1]))
-
     def _scaled(self, charge: NDArray[np.float32]) -> NDArray[np.float32]:
         """Apply the configured charge scale; the unit of the format is that of recob::Wire, so it is rarely set."""
         scale = self.options.charge_scale
         return charge if scale in {None, 1.0} else charge * np.float32(scale)
 
-    def _read_waveforms(self, entry: int) -> Waveforms:
+    def _read_waveforms(self, entry: int) -> tuple[Waveforms, slice]:
+        """Read the waveforms of an event; also gives the rows of their samples in the file."""
         part = self._part("waveform_offset", entry)
         roi_offset = self._read_offsets("waveforms", "roi_offset", part)
         regions = slice(int(roi_offset[0]), int(roi_offset[-1]))
         value_offset = self._read_offsets("rois", "value_offset", regions)
+        samples = slice(int(value_offset[0]), int(value_offset[-1]))
         waveforms = Waveforms(
             channel=self._read("waveforms", "channel", part),
             n_samples=self._read("waveforms", "n_samples", part),
             roi_offset=roi_offset - regions.start,
             roi_start=self._read("rois", "start", regions),
             value_offset=value_offset - value_offset[0],
-            values=self._scaled(
-                self._read("values", "charge", slice(int(value_offset[0]), int(value_offset[-1])))
-            ),
+            values=self._scaled(self._read("values", "charge", samples)),
         )
         start, end = waveforms.roi_start, waveforms.roi_start + np.diff(waveforms.value_offset)
         if len(start) and not (start.min() >= 0 and end.max() <= MAX_TICKS):
@@ -303,4 +304,4 @@ class NativeFile(EventFile):
             raise self._corrupt(
                 "waveforms/channel", "rising channels in each event", "a channel out of order"
             )
-        return waveforms
+        return waveforms, samples

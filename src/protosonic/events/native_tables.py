@@ -48,4 +48,4 @@ TRUTH_COLUMNS: dict[str, dict[str, type[np.generic]]] = {
     },
     "particles": PARTICLE_FIELDS,
 }
-"""Written together; of a file by other programs only ``truth/hit_label`` has to be there."""
+"""Written together. Files by other programs may leave them out; where there is truth, ``hit_label`` has to be there."""

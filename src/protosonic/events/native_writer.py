@@ -44,7 +44,7 @@ class NativeWriter:
     detector
         The detector of all events.
     with_truth
-        Whether every event brings :class:`HitTruth`.
+        Whether truth is stored; what an event does not bring of it is stored as unknown.
     """
 
     def __init__(self, path: Path, detector: Detector, *, with_truth: bool = False) -> None:

@@ -15,7 +15,7 @@ __all__ = ["PARTICLE_FIELDS", "HitTruth", "Particles"]
 
 @dataclass(frozen=True)
 class HitTruth:
-    """What the hits of an event really are, as columns of equal length.
+    """What the hits of an event really are, as columns of one element per hit.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class HitTruth:
 
     @classmethod
     def of_labels(cls, label: NDArray[np.int8]) -> Self:
-        """Give the truth of hits of which only the class is known."""
+        """Give the truth of hits of which only the class is known: int8 [hits], indices into :attr:`LABELS`."""
         return cls(label, np.full(len(label), -1, np.int32), np.full(len(label), np.nan, np.float32))
 
 
@@ -62,7 +62,7 @@ PARTICLE_FIELDS: dict[str, type[np.generic]] = {
 
 @dataclass(frozen=True)
 class Particles:
-    """The particles of a simulated event that deposit charge, as columns of equal length.
+    """The particles of a simulated event that deposit charge, as columns of one element per particle.
 
     Attributes
     ----------

@@ -14,7 +14,8 @@ import numpy as np
 
 from protosonic.detectors.geometry import CRYOSTAT
 from protosonic.errors import ConfigError
-from protosonic.events.model import Event, EventId, Hits, HitTruth, Waveforms
+from protosonic.events.model import Event, EventId, Hits, Waveforms
+from protosonic.events.truth import HitTruth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,7 +9,8 @@ import numpy as np
 from protosonic.campaign.records import FastPrecision
 from protosonic.detectors import load_detector
 from protosonic.errors import ModelError
-from protosonic.events.model import EventId, HitTruth
+from protosonic.events.model import EventId
+from protosonic.events.truth import HitTruth
 from protosonic.images.profiles import load_profile
 from protosonic.images.unit import prepare_event
 from protosonic.inference.contract import SCORE_NAMES

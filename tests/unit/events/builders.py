@@ -16,9 +16,10 @@ import pytest
 from protosonic.detectors import load_detector
 from protosonic.errors import DataError
 from protosonic.events.formats import open_events
-from protosonic.events.model import Event, EventId, Hits, HitTruth, Waveforms
+from protosonic.events.model import Event, EventId, Hits, Waveforms
 from protosonic.events.native_writer import NativeWriter
 from protosonic.events.reader import BadEvent, ReaderOptions
+from protosonic.events.truth import HitTruth
 
 N_TICKS = 100
 W_CHANNEL = 2080

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protosonic.events.hit_truth import hit_truth_from_samples, samples_of_hits
-from protosonic.events.model import HitTruth
+from protosonic.events.truth import HitTruth
 
 from .builders import W_CHANNEL, make_hits, make_waveforms
 

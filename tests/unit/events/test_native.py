@@ -15,10 +15,10 @@ from hypothesis.extra.numpy import arrays
 from protosonic.detectors import load_detector
 from protosonic.errors import DataError
 from protosonic.events.formats import open_events
-from protosonic.events.model import Event, EventId, Hits, HitTruth, Particles, Waveforms
+from protosonic.events.model import Event, EventId, Hits, Waveforms
 from protosonic.events.native_writer import NativeWriter
 from protosonic.events.reader import ReaderOptions
-from protosonic.events.truth import PARTICLE_FIELDS
+from protosonic.events.truth import PARTICLE_FIELDS, HitTruth, Particles
 
 from .builders import (
     N_TICKS,
@@ -232,3 +232,38 @@ def test_particles_and_the_truth_of_samples_are_kept(tmp_path: Path) -> None:
     assert unlabelled.particles is not None
     assert len(unlabelled.particles) == 0
     assert set(unlabelled.sample_label.tolist()) <= {HitTruth.UNKNOWN}
+
+
+def test_a_file_with_the_classes_of_hits_only_is_read(tmp_path: Path) -> None:
+    labelled = make_event(1, waveforms=make_waveforms({}), hits=make_hits([(1, 2, 0, 5.0)]), labels=[3])
+    path = write_native(tmp_path / "a.h5", labelled, with_truth=True)
+    with h5py.File(path, "r+") as file:
+        del file["particles"]
+        for name in set(file["truth"]) - {"hit_label"}:
+            del file["truth"][name]
+    (event,) = read_good(path)
+    assert event.truth is not None
+    assert (event.truth.label.tolist(), event.truth.particle.tolist()) == ([3], [-1])
+    assert np.isnan(event.truth.charge_fraction).all()
+    assert (event.sample_label, event.particles) == (None, None)
+
+
+@pytest.mark.parametrize("missing", ["truth/hit_label", "particles", "particles/pdg"])
+def test_truth_that_lacks_what_belongs_to_it_is_refused(tmp_path: Path, missing: str) -> None:
+    path = write_native(tmp_path / "a.h5", plain_event(), with_truth=True)
+    with h5py.File(path, "r+") as file:
+        del file[missing]
+    with open_events(path, ReaderOptions()) as file:
+        (bad,) = file.read()
+    assert not isinstance(bad, Event)
+    assert missing.rpartition("/")[2] in str(bad.error)
+
+
+def test_truth_of_too_few_samples_is_refused(tmp_path: Path) -> None:
+    path = write_native(tmp_path / "a.h5", plain_event(), with_truth=True)
+    with h5py.File(path, "r+") as file:
+        file["truth/sample_label"].resize((len(file["values/charge"]) - 1,))
+    with open_events(path, ReaderOptions()) as file:
+        (bad,) = file.read()
+    assert not isinstance(bad, Event)
+    assert bad.error.code == "corrupt"

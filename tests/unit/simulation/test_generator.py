@@ -11,8 +11,9 @@ import pytest
 from protosonic.detectors import load_detector
 from protosonic.errors import ConfigError
 from protosonic.events.formats import open_events
-from protosonic.events.model import Event, EventId, HitTruth
+from protosonic.events.model import Event, EventId
 from protosonic.events.reader import ReaderOptions
+from protosonic.events.truth import HitTruth
 from protosonic.simulation.files import simulate_files
 from protosonic.simulation.generator import SIMULATED_DETECTORS, simulate_event
 
