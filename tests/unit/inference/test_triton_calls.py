@@ -25,6 +25,8 @@ from support.clients import Gate, assert_scores_equal
 PATCHES = sparse_patches(5)
 TOKEN = "c0ffee.SECRET"
 SECONDS = {"connect_timeout_s": 20.0, "request_timeout_s": 70.0}
+GRPC_STEP_S = 0.1
+"""On the wire gRPC rounds time limits of 10 to 100 s up to steps of this length."""
 CALLS: dict[str, Callable[[TritonClient], Any]] = {
     "ServerLive": TritonClient.is_live,
     "ServerMetadata": TritonClient.server_metadata,
@@ -58,17 +60,41 @@ def test_the_list_of_calls_is_complete() -> None:
     assert calls - {"prepare", "prepare_hits", "send", "close", "has_newer_token"} == own
 
 
+class AskedTimeouts(grpc.UnaryUnaryClientInterceptor):
+    """Keeps the time limits of calls as the client states them."""
+
+    def __init__(self) -> None:
+        self.by_rpc: dict[str, float | None] = {}
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        self.by_rpc[details.method.rpartition("/")[2]] = details.timeout
+        return continuation(details, request)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> AskedTimeouts:
+    timeouts = AskedTimeouts()
+    open_channel = grpc.insecure_channel
+    monkeypatch.setattr(
+        grpc,
+        "insecure_channel",
+        lambda *arguments: grpc.intercept_channel(open_channel(*arguments), timeouts),
+    )
+    return timeouts
+
+
 @pytest.mark.parametrize("rpc", CALLS)
 def test_every_call_has_its_deadline_headers_and_token(
-    server: ScriptedServer, connect: Any, monkeypatch: pytest.MonkeyPatch, rpc: str
+    server: ScriptedServer, asked: AskedTimeouts, connect: Any, monkeypatch: pytest.MonkeyPatch, rpc: str
 ) -> None:
     monkeypatch.setenv("SOME_TOKEN", TOKEN)
     client = connect(server.url, token_env="SOME_TOKEN", headers={"X-Team": "dune", "x-run": "1"})
     CALLS[rpc](client)
     [call] = server.received(rpc)
     limit = SECONDS["request_timeout_s" if rpc == "ModelInfer" else "connect_timeout_s"]
+    assert asked.by_rpc[rpc] == limit
     assert call.deadline_s is not None
-    assert limit - 15 < call.deadline_s <= limit
+    assert limit - 15 < call.deadline_s <= limit + GRPC_STEP_S
     assert call.metadata["authorization"] == f"Bearer {TOKEN}"
     assert (call.metadata["x-team"], call.metadata["x-run"]) == ("dune", "1")
 
