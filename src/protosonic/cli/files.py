@@ -46,6 +46,12 @@ def simulate(
     hits: Annotated[int, typer.Option(min=0, help="Hits per event, at least.")] = 50_000,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal events.")] = 1,
     run_number: Annotated[int, typer.Option("--run", min=0, help="Run number.")] = 1,
+    vary_conditions: Annotated[
+        bool, typer.Option("--vary-conditions", help="Other response, noise and thresholds in each event.")
+    ] = False,
+    stopping_muons: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of cosmic muons that are made to stop inside.")
+    ] = 0.0,
 ) -> None:
     """Simulate events with truth, in the native format.
 
@@ -54,7 +60,15 @@ def simulate(
     from protosonic.simulation.files import simulate_files
 
     for path in simulate_files(
-        folder, detector=detector, files=files, events=events, hits=hits, seed=seed, run=run_number
+        folder,
+        detector=detector,
+        files=files,
+        events=events,
+        hits=hits,
+        seed=seed,
+        run=run_number,
+        vary_conditions=vary_conditions,
+        stopping_share=stopping_muons,
     ):
         typer.echo(path)
 

@@ -51,13 +51,13 @@ class Conditions:
     drift_mm_per_us: float = 1.6
     longitudinal_diffusion: float = 7.2
     transverse_diffusion: float = 12.0
-    response_ticks: _Planes = (3.7, 2.5, 2.7)
+    response_ticks: _Planes = (3.7, 2.5, 2.4)
     response_wires: _Planes = (0.35, 0.35, 0.10)
     noise: _Planes = (0.08, 0.08, 0.06)
     low_threshold: _Planes = (0.10, 0.12, 0.12)
     high_threshold: _Planes = (0.35, 0.35, 0.3)
     long_signal_loss: float = 0.5
-    crumbs: _Planes = (8.0, 8.0, 2.0)
+    crumbs: _Planes = (8.0, 8.0, 1.2)
     dead_fraction: float = 0.005
     gain_spread: float = 0.03
     charge_scale: _Planes = (1.2, 1.05, 1.2)

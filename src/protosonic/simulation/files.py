@@ -17,7 +17,16 @@ __all__ = ["simulate_files"]
 
 
 def simulate_files(
-    folder: Path, *, detector: str, files: int, events: int, hits: int, seed: int, run: int = 1
+    folder: Path,
+    *,
+    detector: str,
+    files: int,
+    events: int,
+    hits: int,
+    seed: int,
+    run: int = 1,
+    vary_conditions: bool = False,
+    stopping_share: float = 0.0,
 ) -> Iterator[Path]:
     """Write `files` files of `events` events each.
 
@@ -34,5 +43,14 @@ def simulate_files(
         with NativeWriter(path, description, with_truth=True) as writer:
             for entry in range(events):
                 event_id = EventId(run, 0, index * events + entry + 1)
-                writer.write(simulate_event(description, event_id, entry, hits, seed))
+                event = simulate_event(
+                    description,
+                    event_id,
+                    entry,
+                    hits,
+                    seed,
+                    vary_conditions=vary_conditions,
+                    stopping_share=stopping_share,
+                )
+                writer.write(event)
         yield path

@@ -43,6 +43,7 @@ def simulate_event(
     seed: int,
     *,
     vary_conditions: bool = False,
+    stopping_share: float = 0.0,
 ) -> Event:
     """Simulate one event with truth.
 
@@ -59,6 +60,8 @@ def simulate_event(
         Seed of the campaign.
     vary_conditions
         Draw response, noise and thresholds anew for the event, around those of ProtoDUNE.
+    stopping_share
+        Share of the cosmic muons that are made to stop inside, for more Michel electrons than nature has.
 
     Raises
     ------
@@ -75,7 +78,9 @@ def simulate_event(
     drift_ticks = max(v.box.high[0] - v.box.low[0] for v in volumes) / (
         conditions.drift_mm_per_us * detector.tick_us
     )
-    source = PrimarySource(detector, active_box(detector), particles, drift_ticks, TRIGGER_TICK, rng)
+    source = PrimarySource(
+        detector, active_box(detector), particles, drift_ticks, TRIGGER_TICK, rng, stopping_share
+    )
     units = len({volume.unit for volume in volumes})
     crumb_scale = min(hits / (_HITS_OF_A_UNIT * units), 1.0)
     clouds: list[WireCharge] = []

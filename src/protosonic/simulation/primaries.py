@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from protosonic.simulation.argon import range_table
 from protosonic.simulation.cascade import Photon, Showering
-from protosonic.simulation.heavy import MUON, PION, PROTON, Heavy, follow
+from protosonic.simulation.heavy import MASS, MUON, PION, PROTON, Heavy, follow
 from protosonic.simulation.particles import EM, Depositions, random_directions, turn
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class PrimarySource:
         Time of the beam particle or of the first vertex.
     rng
         Random numbers.
+    stopping_share
+        Share of the cosmic muons that are given an energy with which they stop inside; the others have the energies
+        of nature.
     """
 
     detector: Detector
@@ -55,6 +59,7 @@ class PrimarySource:
     drift_ticks: float
     trigger_tick: float
     rng: np.random.Generator
+    stopping_share: float = 0.0
 
     def __post_init__(self) -> None:
         self._showering = Showering(self.box, self.rng)
@@ -114,7 +119,10 @@ class PrimarySource:
     def _cosmic_muon(self, tick: float) -> list[Heavy]:
         position, direction = self._entry()
         momentum = MUON_MOMENTUM_MEDIAN * np.exp(MUON_MOMENTUM_SPREAD * self.rng.normal())
-        energy = float(np.hypot(momentum, 105.6584) - 105.6584)
+        energy = float(np.hypot(momentum, MASS[MUON]) - MASS[MUON])
+        if self.rng.random() < self.stopping_share:
+            _, leave = self.box.chord(position, direction)
+            energy = float(range_table(MASS[MUON]).energy(float(leave) * self.rng.uniform(0.1, 1.0)))
         positive = self.rng.random() < MUON_CHARGE_RATIO / (1 + MUON_CHARGE_RATIO)
         return [Heavy(-MUON if positive else MUON, max(energy, 20.0), position, direction, tick)]
 
@@ -178,7 +186,7 @@ class PrimarySource:
         if pdg == -11:
             self._add_electron(-11, position, direction, momentum, tick)
             return []
-        mass = {PION: 139.57, PROTON: 938.27, MUON: 105.66}[abs(pdg)]
+        mass = MASS[abs(pdg)]
         return [Heavy(pdg, float(np.hypot(momentum, mass) - mass), position, direction, tick)]
 
     def _forward(self, spread: float) -> NDArray[np.float64]:
