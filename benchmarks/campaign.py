@@ -1,24 +1,34 @@
-"""A whole campaign, files to dataset with Snakemake, against bare ONNX Runtime on as many patches, in one run.
+"""A whole campaign, files to dataset with Snakemake, against its infer stage alone and bare ONNX Runtime, in one run.
 
-Bare ONNX Runtime is measured before and after the campaign, on real patches of these events at its best batch size.
+The infer stage alone is the commands that the campaign calls, on the units of the same partitions, made beforehand;
+as many at the same time as the campaign runs. Its rate counts from the start of the first command to the end of the
+last one. Without start-up, a command counts the seconds of inference in its status only: from loading the model to the
+end of the scores. Bare ONNX Runtime gets real patches of these events at its best batch size. Rounds alternate.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
+import statistics
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 
-from common import report, run
+from common import Measured, report, run
 from inference import Bare
 from protosonic.campaign.layout import Layout
 from protosonic.campaign.provenance import read_campaign
+from protosonic.campaign.records import PartitionStatus, Plan, read_record
+from protosonic.campaign.workflow import CampaignWorkflow
 from protosonic.events.formats import open_events
 from protosonic.events.model import Event
 from protosonic.events.reader import ReaderOptions
@@ -28,6 +38,13 @@ from protosonic.inference.untrained import write_untrained_model
 from protosonic.stages.infer import hit_batches
 
 SAMPLE = 16_384
+
+
+class Alone(NamedTuple):
+    """What the infer stage alone took, in seconds: with and without the start-up of its commands."""
+
+    seconds: float
+    without_start_up: float
 
 
 def save_sample(source: Path, output: Path) -> int:
@@ -43,27 +60,77 @@ def save_sample(source: Path, output: Path) -> int:
     return len(patches)
 
 
+def run_campaign(folder: Path, cores: int) -> Measured:
+    """Run the campaign from nothing."""
+    for name in ("work", "results", ".snakemake"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return run("protosonic", "run", folder / "config.yaml", "--workdir", folder, "--cores", str(cores))
+
+
+def run_infer_alone(folder: Path, layout: Layout, cores: int) -> Alone:
+    """Score the partitions of a finished campaign again, and nothing else."""
+    settings = ("--settings", folder / "config.yaml")
+    partitions = [partition.id for partition in read_record(layout.plan, Plan).partitions]
+    again = folder / "again"
+    for partition in partitions:
+        unit, descriptor = again / f"{partition}.h5", layout.descriptor(partition)
+        if not unit.exists():
+            run("protosonic", "preprocess", *settings, "--descriptor", descriptor, "--output", unit)
+    os.chdir(folder)
+    workflow = CampaignWorkflow(yaml.safe_load((folder / "config.yaml").read_text()))
+    workflow.partitions(workflow.layout.plan)
+    threads = workflow.threads(partitions[0], cores)
+    model = layout.model.parent
+
+    def infer(partition: str) -> float:
+        files = {
+            "unit": again / f"{partition}.h5",
+            "descriptor": layout.descriptor(partition),
+            "model": model / "model.onnx",
+            "model-record": layout.model,
+            "weights": model / "weights.npz",
+            "scores": again / f"{partition}.parquet",
+            "status": again / f"{partition}.json",
+        }
+        options = [word for name, path in files.items() for word in (f"--{name}", path)]
+        run("protosonic", "infer", *settings, *options, "--threads", str(threads))
+        return read_record(files["status"], PartitionStatus).seconds
+
+    at_a_time = max(cores // threads, 1)
+    start = time.monotonic()
+    with ThreadPoolExecutor(at_a_time) as pool:
+        seconds = list(pool.map(infer, partitions))
+    return Alone(time.monotonic() - start, sum(seconds) / min(at_a_time, len(partitions)))
+
+
+def memory_of_rules(layout: Layout) -> dict[str, float]:
+    """Give the largest memory of a job of each rule in MB, as Snakemake sampled it."""
+    jobs: dict[str, float] = {}
+    for path in sorted((layout.work / "benchmarks").rglob("*.jsonl")):
+        rule = path.stem if path.parent.name == "benchmarks" else path.parent.name
+        for line in path.read_text().splitlines():
+            jobs[rule] = max(jobs.get(rule, 0), json.loads(line)["max_rss"] or 0)
+    return jobs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=10)
     parser.add_argument("--files", type=int, default=10)
     parser.add_argument("--hits", type=int, default=50_000)
     parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    output = options.json and options.json.absolute()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        per_file = str(options.events // options.files)
+        sizes = {"files": options.files, "events": options.events // options.files, "hits": options.hits}
         run(
             "protosonic",
             "simulate",
             folder / "data",
-            "--files",
-            str(options.files),
-            "--events",
-            per_file,
-            "--hits",
-            str(options.hits),
+            *(word for key, value in sizes.items() for word in (f"--{key}", str(value))),
         )
         config = {
             "campaign": {"name": "benchmark"},
@@ -79,33 +146,33 @@ def main() -> None:
             sample = min((folder / "data").glob("*.h5")), folder / "patches.npy"
             n_patches = process.submit(save_sample, *sample).result()
         bare = Bare(model, folder / "patches.npy", options.cores)
-        before = bare.seconds()
-        whole = run(
-            "protosonic", "run", folder / "config.yaml", "--workdir", folder, "--cores", str(options.cores)
-        )
-        after = bare.seconds()
-        campaign = read_campaign(layout)
-        hits = campaign["totals"]["hits_done"]
-        jobs: dict[str, float] = {}
-        for path in sorted((layout.work / "benchmarks").rglob("*.jsonl")):
-            rule = path.stem if path.parent.name == "benchmarks" else path.parent.name
-            for line in path.read_text().splitlines():
-                jobs[rule] = max(jobs.get(rule, 0), json.loads(line)["max_rss"] or 0)
-    rate = 2 * n_patches / (before + after)
+        rows: list[dict[str, Any]] = []
+        for number in range(options.rounds):
+            before = bare.seconds()
+            whole = run_campaign(folder, options.cores)
+            alone = run_infer_alone(folder, layout, options.cores)
+            hits = read_campaign(layout)["totals"]["hits_done"]
+            rate = 2 * n_patches / (before + bare.seconds())
+            rows.append(
+                {
+                    "round": number,
+                    "campaign [s]": whole.seconds,
+                    "campaign CPU [s]": whole.cpu_seconds,
+                    "infer alone [s]": alone.seconds,
+                    "campaign / infer alone": alone.seconds / whole.seconds,
+                    "... without start-up": alone.without_start_up / whole.seconds,
+                    "campaign / bare": hits / whole.seconds / rate,
+                }
+            )
+        jobs = memory_of_rules(layout)
+        os.chdir("/")
     report(
         f"Whole campaign: {options.events} events in {options.files} files, {hits:,} hits, {options.cores} cores",
-        [
-            {"what": "bare ONNX Runtime", "seconds": hits / rate, "hits/s": rate},
-            {"what": "campaign, wall", "seconds": whole.seconds, "hits/s": hits / whole.seconds},
-            {
-                "what": "infer jobs",
-                "seconds": campaign["inference_seconds"],
-                "hits/s": hits / campaign["inference_seconds"],
-            },
-        ],
-        options.json,
-        campaign_over_bare=hits / whole.seconds / rate,
-        campaign_cpu_seconds=whole.cpu_seconds,
+        rows,
+        output,
+        campaign_over_infer_alone=statistics.median(row["campaign / infer alone"] for row in rows),
+        campaign_over_infer_without_start_up=statistics.median(row["... without start-up"] for row in rows),
+        campaign_over_bare=statistics.median(row["campaign / bare"] for row in rows),
         largest_process_mb=whole.max_rss_mb,
         sampled_peak_rss_mb_by_rule=jobs,
         bare_batch=bare.batch,

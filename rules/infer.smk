@@ -4,6 +4,7 @@ rule infer:
         descriptor=ancient("<work>/partitions/{partition}.json"),
         # The small record says whether the model has changed.
         model=ancient("<work>/model/model.onnx"),
+        weights=ancient("<work>/model/weights.npz"),
         record="<work>/model/model.json",
     output:
         scores="<work>/scores/{partition}.parquet",
@@ -38,4 +39,5 @@ rule infer:
     shell:
         "protosonic --failures {params.failures} infer --unit {input.unit}"
         " --descriptor {input.descriptor} --model {input.model} --model-record {input.record}"
+        " --weights {input.weights}"
         " --scores {output.scores} --status {output.status} --threads {threads} > {log} 2>&1"

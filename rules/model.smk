@@ -4,6 +4,7 @@ rule model:
     output:
         model="<work>/model/model.onnx",
         record="<work>/model/model.json",
+        weights="<work>/model/weights.npz",
     log:
         "<logs>/model.log",
     benchmark:
@@ -22,4 +23,4 @@ rule model:
         "Check the model"
     shell:
         "protosonic --failures {params.failures} model prepare"
-        " --output {output.model} --record {output.record} > {log} 2>&1"
+        " --output {output.model} --record {output.record} --weights {output.weights} > {log} 2>&1"

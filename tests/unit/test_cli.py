@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -180,6 +181,22 @@ def test_help_imports_no_heavy_library(arguments):
     assert "protosonic.cli" in loaded
     heavy = {"numpy", "h5py", "pyarrow", "onnx", "onnxruntime", "snakemake", "tritonclient", "matplotlib"}
     assert not heavy & loaded
+
+
+def test_commands_do_not_let_linear_algebra_start_threads_of_its_own():
+    code = (
+        "import os, sys\n"
+        "from protosonic.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "import numpy as np\n"
+        "np.ones((1000, 1000)) @ np.ones((1000, 1000))\n"
+        "print('threads:', len(os.listdir('/proc/self/task')))"
+    )
+    arguments = [sys.executable, "-c", code, "--version"]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "2"}
+    process = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment)
+    assert process.stdout.endswith("threads: 1\n")
 
 
 def test_installed_command_prints_the_version():

@@ -82,6 +82,9 @@ def model_prepare(
     settings: SettingsOption,
     output: Annotated[Path, typer.Option(help="ONNX file to write.")],
     record: Annotated[Path, typer.Option(help="JSON record to write.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="File of weights to write, so that jobs on the CPU start faster.")
+    ] = None,
 ) -> None:
     """Put the configured model in its place and check it (what the workflow calls).
 
@@ -90,4 +93,4 @@ def model_prepare(
     from protosonic.config import load_settings
     from protosonic.stages.model import prepare_model
 
-    prepare_model(load_settings(settings), output, record)
+    prepare_model(load_settings(settings), output, record, weights)

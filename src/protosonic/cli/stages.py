@@ -82,6 +82,9 @@ def infer(
     scores: Annotated[Path, typer.Option(help="Parquet file to write.")],
     status: Annotated[Path, typer.Option(help="JSON status to write.")],
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    weights: Annotated[
+        Path | None, typer.Option(help="File of weights that 'model prepare' wrote, to start faster.")
+    ] = None,
 ) -> None:
     """Score the hits of a partition.
 
@@ -91,7 +94,9 @@ def infer(
     from protosonic.config import load_settings
     from protosonic.stages.infer import infer_partition
 
-    infer_partition(unit, descriptor, model, model_record, load_settings(settings), scores, status, threads)
+    infer_partition(
+        unit, descriptor, model, model_record, load_settings(settings), scores, status, threads, weights
+    )
 
 
 @app.command(rich_help_panel=STAGES)

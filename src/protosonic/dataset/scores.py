@@ -83,20 +83,13 @@ def hits_table(
         name: np.full(n, value) for name, value in zip(("run", "subrun", "event"), event_id, strict=True)
     }
     columns |= {name: scores[order, column] for column, name in enumerate(score_names)}
-    columns["wire_space"] = _strings(np.where(hits["in_wire_space"][order], WIRE_SPACES[1], WIRE_SPACES[0]))
-    columns["backend"] = _strings(backend[order])
+    columns["wire_space"] = np.array(WIRE_SPACES, object)[hits["in_wire_space"][order].astype(np.intp)]
+    columns["backend"] = backend[order]
     columns["file_id"] = pa.repeat(pa.scalar(file_id), n)
     for field in HITS_SCHEMA:
         if field.name not in columns:
             columns[field.name] = hits[field.name][order]
     return pa.table([pa.array(columns[field.name], field.type) for field in HITS_SCHEMA], schema=HITS_SCHEMA)
-
-
-def _strings(values: NDArray[Any]) -> pa.Array:
-    names, codes = np.unique(values.astype(str), return_inverse=True)
-    return pa.DictionaryArray.from_arrays(
-        pa.array(codes.astype(np.int32)), pa.array(names.tolist(), pa.string())
-    ).cast(pa.string())
 
 
 class ScoresWriter:

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from protosonic.inference.golden import golden_patches
-from protosonic.inference.int8_backend import Int8Backend
-from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 from protosonic.inference.sparse_backend import SparseBackend
-from protosonic.inference.sparse_engine.recognise import recognise
-from protosonic.inference.tuning import DEFAULT, tuned_batch_size
+from protosonic.inference.sparse_engine.weights_file import KnownNetwork, read_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from protosonic.inference.contract import Backend
+    from protosonic.inference.sparse_engine.weights_file import WeightsFile
 
-__all__ = ["Precision", "load_cpu_backend"]
+__all__ = ["Precision", "know_network", "load_cpu_backend"]
 
 Precision = Literal["exact", "fast"]
 
@@ -36,6 +34,7 @@ def load_cpu_backend(
     background: float = 0.0,
     batch_size: int | None = None,
     precision: Precision = "exact",
+    weights_file: WeightsFile | None = None,
 ) -> Backend:
     """Load a model with the sparse engine where it is the published network, else with ONNX Runtime.
 
@@ -53,27 +52,62 @@ def load_cpu_backend(
         Patches per call of ONNX Runtime. Where it is given, ONNX Runtime computes all; else it is measured.
     precision
         ``fast`` lets ONNX Runtime compute dense layers in 8 bits. The sparse engine is faster than that, and exact.
+    weights_file
+        What is known of the model already; where there is none the model is read.
 
     Raises
     ------
     ModelError
         The file is not a model, or does not meet the contract.
     """
+    if batch_size is None:
+        known = weights_file and read_weights(weights_file)
+        sparse = _load_sparse(model, threads, background, known or know_network(model))
+        if sparse is not None:
+            return sparse
+    return _load_onnx_runtime(model, threads, batch_size, precision)
+
+
+def know_network(model: Path) -> KnownNetwork:
+    """Recognise the network of a model, and score the golden batch with ONNX Runtime if it is the published one.
+
+    Raises
+    ------
+    ModelError
+        The file is not a model, or does not meet the contract.
+    """
+    from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
+    from protosonic.inference.sparse_engine.recognise import recognise
+
+    plain = OnnxRuntimeBackend(model, threads=1)
+    weights = recognise(model)
+    scores = np.empty((0, 4), np.float32) if weights is None else plain.infer(golden_patches())
+    plain.close()
+    return KnownNetwork(weights, scores)
+
+
+def _load_sparse(model: Path, threads: int, background: float, known: KnownNetwork) -> SparseBackend | None:
+    if known.weights is None:
+        return None
+    sparse = SparseBackend(known.weights, background, threads, what=str(model))
+    deviation = float(np.abs(sparse.infer(golden_patches()) - known.golden_scores).max())
+    if deviation <= TOLERANCE:
+        return sparse
+    log.warning("%s: the sparse engine deviates by %.2g; ONNX Runtime computes", model, deviation)
+    sparse.close()
+    return None
+
+
+def _load_onnx_runtime(model: Path, threads: int, batch_size: int | None, precision: Precision) -> Backend:
+    # Imported here, because most jobs do without ONNX Runtime.
+    from protosonic.inference.int8_backend import Int8Backend
+    from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
+    from protosonic.inference.tuning import DEFAULT, tuned_batch_size
+
+    log.info("%s: ONNX Runtime computes, precision %s", model, precision)
     plain = OnnxRuntimeBackend(model, threads, batch_size or DEFAULT)
-    weights = None if batch_size is not None else recognise(model)
-    if weights is None:
-        log.info("%s: ONNX Runtime computes, precision %s", model, precision)
-        plain.batch_size = batch_size or tuned_batch_size(plain, model)
-        if precision == "exact":
-            return plain
-        plain.close()
-        return Int8Backend(model, threads, plain.batch_size)
-    sparse = SparseBackend(weights, background, threads, what=str(model))
-    patches = golden_patches()
-    deviation = float(np.abs(sparse.infer(patches) - plain.infer(patches)).max())
-    if not deviation <= TOLERANCE:
-        log.warning("%s: the sparse engine deviates by %.2g; ONNX Runtime computes", model, deviation)
-        sparse.close()
+    plain.batch_size = batch_size or tuned_batch_size(plain, model)
+    if precision == "exact":
         return plain
     plain.close()
-    return sparse
+    return Int8Backend(model, threads, plain.batch_size)

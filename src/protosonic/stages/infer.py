@@ -31,6 +31,7 @@ from protosonic.inference.cpu_backend import load_cpu_backend
 from protosonic.inference.dispatcher import Dispatcher
 from protosonic.inference.endpoint_options import EndpointOptions
 from protosonic.inference.hits import HitsOnImage, ImageBatch
+from protosonic.inference.sparse_engine.weights_file import WeightsFile
 from protosonic.publish import sha256_of
 from protosonic.stages.backend_use import endpoint_use
 
@@ -65,6 +66,7 @@ def infer_partition(
     output: Path,
     status_file: Path,
     threads: int,
+    weights: Path | None = None,
 ) -> PartitionStatus:
     """Score every hit of a partition.
 
@@ -84,6 +86,8 @@ def infer_partition(
         JSON file of the status; written last.
     threads
         CPU threads that score.
+    weights
+        File of weights that stage ``model`` wrote, where there is one.
 
     Raises
     ------
@@ -102,7 +106,8 @@ def infer_partition(
             file=model_file,
             hint="Remove it and run the campaign again",
         )
-    dispatcher = make_dispatcher(settings, model_file, threads)
+    weights_file = None if weights is None else WeightsFile(weights, model.sha256)
+    dispatcher = make_dispatcher(settings, model_file, threads, weights_file)
     start = time.monotonic()
     done: dict[int, Counter[str]] = {}
     footer = {
@@ -147,7 +152,9 @@ def infer_partition(
     return status
 
 
-def make_dispatcher(settings: Settings, model: Path, threads: int) -> Dispatcher:
+def make_dispatcher(
+    settings: Settings, model: Path, threads: int, weights_file: WeightsFile | None = None
+) -> Dispatcher:
     """Make the dispatcher that the configuration describes; nothing is connected yet."""
     inference = settings.inference
     profile = load_profile(settings.preprocess.profile)
@@ -187,6 +194,7 @@ def make_dispatcher(settings: Settings, model: Path, threads: int) -> Dispatcher
             background=profile.zero_level,
             batch_size=inference.batch_size,
             precision=inference.precision,
+            weights_file=weights_file,
         ),
         tolerance=inference.tolerance,
         patience_s=inference.patience_s,

@@ -20,7 +20,9 @@ __all__ = ["check_model", "prepare_model"]
 log = logging.getLogger(__name__)
 
 
-def prepare_model(settings: Settings, output: Path, record_file: Path) -> ModelRecord:
+def prepare_model(
+    settings: Settings, output: Path, record_file: Path, weights: Path | None = None
+) -> ModelRecord:
     """Put the model of a campaign in its place, check it against the contract and write its record.
 
     The configured file is copied, so that replacing it does not change a campaign that runs.
@@ -33,6 +35,9 @@ def prepare_model(settings: Settings, output: Path, record_file: Path) -> ModelR
         The ONNX file to write.
     record_file
         JSON file of the record.
+    weights
+        Where to write what jobs on the CPU would otherwise find out one by one
+        (:mod:`~protosonic.inference.sparse_engine.weights_file`).
 
     Raises
     ------
@@ -54,6 +59,11 @@ def prepare_model(settings: Settings, output: Path, record_file: Path) -> ModelR
         fast = check_fast_precision(output, settings.preprocess.profile)
         log.info("precision fast: %s", fast.model_dump())
         record = record.model_copy(update={"fast": fast})
+    if weights is not None:
+        from protosonic.inference.cpu_backend import know_network
+        from protosonic.inference.sparse_engine.weights_file import write_weights
+
+        write_weights(weights, know_network(output), record.sha256)
     write_record(record_file, record)
     log.info("%s: sha256 %s%s", record.path, record.sha256, ", untrained" if record.untrained else "")
     return record

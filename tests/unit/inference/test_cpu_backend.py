@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 
 from protosonic.errors import ModelError
 from protosonic.images.profiles import Profile, load_profile
-from protosonic.inference import cpu_backend
-from protosonic.inference.cpu_backend import load_cpu_backend
+from protosonic.inference import cpu_backend, tuning
+from protosonic.inference.cpu_backend import know_network, load_cpu_backend
 from protosonic.inference.hits import HitBatch, ImageBatch, PatchBatch
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 from protosonic.inference.sparse_backend import SparseBackend
+from protosonic.inference.sparse_engine.weights_file import WeightsFile, write_weights
 from protosonic.inference.untrained import write_untrained_model
 from support.hit_batches import on_image, random_batch
 from support.image_hits import UNEVEN, ZERO, random_plane
@@ -92,7 +94,7 @@ def test_a_batch_size_that_is_given_asks_for_onnx_runtime(network: Path) -> None
 def test_another_network_runs_in_onnx_runtime_at_a_measured_batch_size(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu_backend, "tuned_batch_size", lambda *_: 33)
+    monkeypatch.setattr(tuning, "tuned_batch_size", lambda *_: 33)
     backend = load_cpu_backend(model, threads=1)
     assert (backend.engine, backend.batch_size) == ("onnxruntime", 33)
     backend.close()
@@ -114,3 +116,93 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no")
     with pytest.raises(ModelError, match="cannot load"):
         load_cpu_backend(path, threads=1)
+
+
+@pytest.fixture
+def weights_file(network: Path, tmp_path: Path) -> WeightsFile:
+    file = WeightsFile(tmp_path / "weights.npz", "a" * 64)
+    write_weights(file.path, know_network(network), file.model_sha256)
+    return file
+
+
+def test_known_weights_give_the_same_scores_without_the_model(
+    network: Path, weights_file: WeightsFile, tmp_path: Path
+) -> None:
+    hits = random_batch()
+    of_model = load_cpu_backend(network, threads=1)
+    of_file = load_cpu_backend(tmp_path / "no.onnx", threads=1, weights_file=weights_file)
+    assert of_file.engine == "sparse"
+    np.testing.assert_array_equal(of_file.score(hits), of_model.score(hits))
+    of_model.close()
+    of_file.close()
+
+
+def test_scores_of_known_weights_are_compared_with_those_of_onnx_runtime(
+    network: Path, weights_file: WeightsFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = know_network(network)
+    write_weights(
+        weights_file.path, known._replace(golden_scores=known.golden_scores + np.float32(2e-5)), "a" * 64
+    )
+    backend = load_cpu_backend(network, threads=1, batch_size=None, weights_file=weights_file)
+    assert backend.engine == "onnxruntime"
+    assert "deviates by 2e-05" in caplog.text
+    backend.close()
+
+
+def test_that_a_network_is_another_one_is_known_too(
+    model: Path, weights_file: WeightsFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_weights(weights_file.path, know_network(model), weights_file.model_sha256)
+    monkeypatch.setattr(tuning, "tuned_batch_size", lambda *_: 33)
+    monkeypatch.delattr(cpu_backend, "know_network")
+    backend = load_cpu_backend(model, threads=1, weights_file=weights_file)
+    assert (backend.engine, backend.batch_size) == ("onnxruntime", 33)
+    backend.close()
+
+
+def _other_model(file: WeightsFile) -> WeightsFile:
+    return file._replace(model_sha256="b" * 64)
+
+
+def _flipped_bit(file: WeightsFile) -> WeightsFile:
+    content = bytearray(file.path.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.path.write_bytes(content)
+    return file
+
+
+def _cut_short(file: WeightsFile) -> WeightsFile:
+    file.path.write_bytes(file.path.read_bytes()[:100_000])
+    return file
+
+
+def _missing(file: WeightsFile) -> WeightsFile:
+    file.path.unlink()
+    return file
+
+
+def _no_archive(file: WeightsFile) -> WeightsFile:
+    file.path.write_bytes(b"no")
+    return file
+
+
+def _other_shape(file: WeightsFile) -> WeightsFile:
+    with np.load(file.path) as arrays:
+        np.savez(file.path, **dict(arrays) | {"bias_2": np.zeros(33, np.float32)})
+    return file
+
+
+@pytest.mark.parametrize(
+    "damage", [_other_model, _flipped_bit, _cut_short, _missing, _no_archive, _other_shape]
+)
+def test_a_weights_file_that_cannot_be_trusted_is_left_and_the_model_read(
+    network: Path,
+    weights_file: WeightsFile,
+    damage: Callable[[WeightsFile], WeightsFile],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backend = load_cpu_backend(network, threads=1, weights_file=damage(weights_file))
+    assert backend.engine == "sparse"
+    assert "the model is read instead" in caplog.text
+    backend.close()
