@@ -11,6 +11,8 @@ rule model:
         "<benchmarks>/model.jsonl"
     conda:
         "../envs/protosonic.yaml"
+    # Every infer job waits for it.
+    priority: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1000 * attempt,
         runtime=lambda wildcards, attempt: 10 * attempt,

@@ -115,11 +115,12 @@ def stage_commands(work: Path, files: list[str]) -> Iterator[list[str]]:
     outputs = f"--descriptors {work}/partitions --plan {work}/plan.json"
     yield f"partition {settings} {outputs} {' '.join(blocks)}".split()
     model = f"{work}/model/model"
-    yield f"model prepare {settings} --output {model}.onnx --record {model}.json".split()
+    weights = f"--weights {work}/model/weights.npz"
+    yield f"model prepare {settings} --output {model}.onnx --record {model}.json {weights}".split()
     for partition in read_record(work / "plan.json", Plan).partitions:
         unit = f"{settings} --descriptor {work}/partitions/{partition.id}.json"
         yield f"preprocess {unit} --output unit.h5".split()
-        inputs = f"--unit unit.h5 --model {model}.onnx --model-record {model}.json --threads 2"
+        inputs = f"--unit unit.h5 --model {model}.onnx --model-record {model}.json {weights} --threads 2"
         outputs = f"--scores {work}/scores/{partition.id}.parquet --status {work}/status/{partition.id}.json"
         yield f"infer {unit} {inputs} {outputs}".split()
     yield f"merge {settings}".split()

@@ -119,9 +119,9 @@ def accept(workdir: WorkdirArgument = Path(), campaign: CampaignOption = None) -
 
     Example: [bold]protosonic accept /data/demo[/bold]
     """
+    from protosonic.campaign.acceptance import check_acceptance
     from protosonic.campaign.layout import Layout
     from protosonic.campaign.provenance import read_campaign
-    from protosonic.stages.merge import check_acceptance
 
     check_acceptance(read_campaign(Layout.of_workdir(workdir, campaign)))
 

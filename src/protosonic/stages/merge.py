@@ -15,7 +15,7 @@ from protosonic.dataset.accounting import totals
 from protosonic.dataset.merge import EventRows, merge_scores
 from protosonic.dataset.schema import ACCOUNTING_SCHEMA, HITS_SCHEMA, schema_fingerprint
 from protosonic.dataset.scores import parquet_writer
-from protosonic.errors import AcceptanceError, VerificationError
+from protosonic.errors import VerificationError
 from protosonic.publish import publish, publish_folder, publish_json, sha256_of, sha256_of_json
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from protosonic.campaign.layout import Layout
     from protosonic.config import Settings
 
-__all__ = ["check_acceptance", "merge_campaign"]
+__all__ = ["merge_campaign"]
 
 log = logging.getLogger(__name__)
 
@@ -103,25 +103,6 @@ def merge_campaign(layout: Layout, settings: Settings) -> dict[str, Any]:
     publish_json(layout.campaign, campaign)
     log.info("%d events, %d hits: %s", summary["events_planned"], summary["hits_done"], layout.hits)
     return campaign
-
-
-def check_acceptance(campaign: dict[str, Any]) -> None:
-    """Say whether a finished campaign counts as good.
-
-    Raises
-    ------
-    AcceptanceError
-        More events are quarantined than the configuration accepts.
-    """
-    summary, acceptance = campaign["totals"], campaign["acceptance"]
-    if not acceptance["accepted"]:
-        raise AcceptanceError(
-            f"{summary['events_quarantined']} of {summary['events_planned']} planned events are quarantined",
-            expected=f"a fraction of at most {acceptance['max_quarantined_fraction']}",
-            found=f"{summary['quarantined_fraction']:.4g}",
-            hint="The dataset is complete for all others. accounting.parquet and the report give the reasons; "
-            "acceptance.max_quarantined_fraction sets the limit",
-        )
 
 
 def _check_scores(layout: Layout, statuses: list[PartitionStatus]) -> None:

@@ -52,18 +52,22 @@ def prepare_model(
         _check_exists(Path(settings.model.path))
         with publish(output) as part:
             shutil.copyfile(settings.model.path, part)
-    record = check_model(output).model_copy(update={"path": settings.model.path})
+    if weights is None:
+        record = check_model(output)
+    else:  # recognising the network checks it as well
+        from protosonic.inference.cpu_backend import know_network
+        from protosonic.inference.sparse_engine.weights_file import write_weights
+
+        network = know_network(output)
+        record = _record(output)
+        write_weights(weights, network, record.sha256)
+    record = record.model_copy(update={"path": settings.model.path})
     if settings.inference.precision == "fast":
         from protosonic.stages.precision import check_fast_precision
 
         fast = check_fast_precision(output, settings.preprocess.profile)
         log.info("precision fast: %s", fast.model_dump())
         record = record.model_copy(update={"fast": fast})
-    if weights is not None:
-        from protosonic.inference.cpu_backend import know_network
-        from protosonic.inference.sparse_engine.weights_file import write_weights
-
-        write_weights(weights, know_network(output), record.sha256)
     write_record(record_file, record)
     log.info("%s: sha256 %s%s", record.path, record.sha256, ", untrained" if record.untrained else "")
     return record
@@ -78,10 +82,15 @@ def check_model(path: Path) -> ModelRecord:
         It is missing, cannot be loaded, or does not meet the contract.
     """
     from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
-    from protosonic.inference.untrained import is_untrained
 
     _check_exists(path)
     OnnxRuntimeBackend(path, threads=1).close()
+    return _record(path)
+
+
+def _record(path: Path) -> ModelRecord:
+    from protosonic.inference.untrained import is_untrained
+
     return ModelRecord(path=str(path), sha256=sha256_of(path), untrained=is_untrained(path))
 
 

@@ -7,13 +7,13 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from protosonic.campaign.acceptance import check_acceptance
 from protosonic.config import check_settings
 from protosonic.dataset.schema import SORT_KEYS
 from protosonic.dataset.scores import footer_of
 from protosonic.dataset.verification import verify_dataset
 from protosonic.errors import AcceptanceError, VerificationError
 from protosonic.publish import sha256_of_json
-from protosonic.stages.merge import check_acceptance
 from protosonic.stages.verify import verify_campaign
 
 
