@@ -1,6 +1,10 @@
 """What all rules use; the logic is in protosonic.campaign.workflow, where it is tested."""
 
-from protosonic.campaign.workflow import CampaignWorkflow, collect_garbage_rarely
+from protosonic.campaign.workflow import (
+    CampaignWorkflow,
+    collect_garbage_rarely,
+    end_at_once,
+)
 
 collect_garbage_rarely()
 CAMPAIGN = CampaignWorkflow(config)

@@ -9,10 +9,10 @@ rule model:
         "<logs>/model.log",
     benchmark:
         "<benchmarks>/model.jsonl"
-    conda:
-        "../envs/protosonic.yaml"
     # Every infer job waits for it.
     priority: 1
+    conda:
+        "../envs/protosonic.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 1000 * attempt,
         runtime=lambda wildcards, attempt: 10 * attempt,

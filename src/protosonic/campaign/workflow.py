@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import sys
+import threading
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from protosonic.campaign.inputs import InputFile
 
-__all__ = ["SETTINGS_VARIABLE", "CampaignWorkflow", "collect_garbage_rarely"]
+__all__ = ["SETTINGS_VARIABLE", "CampaignWorkflow", "collect_garbage_rarely", "end_at_once"]
 
 SETTINGS_VARIABLE = "PROTOSONIC_SETTINGS"
 """Environment variable that tells jobs where the checked configuration is."""
@@ -42,6 +43,16 @@ def collect_garbage_rarely() -> None:
     fifth of the time.
     """
     gc.set_threshold(200_000, 50, 1000)
+
+
+def end_at_once() -> None:
+    """Cancel the timers that Snakemake's scheduler leaves behind; for the end of a workflow.
+
+    It sets one of a second each time it has started jobs, and the process would wait for them before it ends.
+    """
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
 
 
 class CampaignWorkflow:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import gc
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from protosonic import __version__
 from protosonic.campaign.records import Plan, PlannedPartition, write_record
-from protosonic.campaign.workflow import SETTINGS_VARIABLE, CampaignWorkflow, collect_garbage_rarely
+from protosonic.campaign.workflow import (
+    SETTINGS_VARIABLE,
+    CampaignWorkflow,
+    collect_garbage_rarely,
+    end_at_once,
+)
 from protosonic.config import load_settings
 from protosonic.errors import ConfigError, VerificationError
 
@@ -193,3 +199,11 @@ def test_garbage_is_collected_rarely_while_the_graph_of_jobs_grows():
         assert all(later > earlier for later, earlier in zip(gc.get_threshold(), before, strict=True))
     finally:
         gc.set_threshold(*before)
+
+
+def test_no_timer_is_left_to_be_waited_for():
+    timer = threading.Timer(3600, lambda: None)
+    timer.start()
+    end_at_once()
+    timer.join()
+    assert timer.finished.is_set()
