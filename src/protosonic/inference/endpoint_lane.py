@@ -50,6 +50,13 @@ NOT_SERVED = {
     FailureClass.PROTOCOL,
 }
 """Failures of the image form of a model after which the model itself is tried."""
+OF_THE_ENDPOINT = {
+    FailureClass.UNAVAILABLE,
+    FailureClass.TIMEOUT,
+    FailureClass.UNAUTHENTICATED,
+    FailureClass.TLS,
+}
+"""Failures that say nothing about a model: they are reported of the configured one, whichever form was asked for."""
 FIRST_LATENCY_S = 0.5
 """What a request is taken to need before one has been answered."""
 LONGEST_PAUSE_S = 30.0
@@ -311,13 +318,22 @@ class EndpointLane:
             self._arrive(outcome)
         elif not isinstance(outcome, EndpointError):
             self._owner.fail(outcome)
-        elif outcome.action is Action.WAIT and not self._is_out_of_patience(now):
+        else:
+            self._not_checked(self._of_the_configured_model(outcome), now)
+
+    def _not_checked(self, outcome: EndpointError, now: float) -> None:
+        if outcome.action is Action.WAIT and not self._is_out_of_patience(now):
             self.statistics.failed(outcome, now - self._started_at)
             self._refusals += 1
             self._check_at = now + full_jitter(self._refusals, 0.5, 10.0, random=self._random)
         else:
             self.statistics.failed(outcome, now - self._started_at)
             self._depart(outcome)
+
+    def _of_the_configured_model(self, error: EndpointError) -> EndpointError:
+        if error.failure in OF_THE_ENDPOINT:
+            error.file = str(self.options)
+        return error
 
     def _arrive(self, checked: _Checked) -> None:
         options, served = self.options, checked.served
@@ -395,6 +411,7 @@ class EndpointLane:
             self._is_asking, self._asked_at = False, time.monotonic()
             is_current = self._state is _State.READY and generation == self._generation
             if is_current and isinstance(error, EndpointError) and error.action is not Action.WAIT:
+                error = self._of_the_configured_model(error)
                 self.statistics.failed(error, time.monotonic() - self._started_at)
                 self._depart(error)
 
@@ -421,6 +438,7 @@ class EndpointLane:
             self._owner.fail(outcome)
             return
         assert isinstance(outcome, EndpointError)
+        outcome = self._of_the_configured_model(outcome)
         if not sending.piece.is_needed:  # it was cancelled, or would have been discarded
             self.statistics.discarded += 1
             return

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,16 @@ def test_endpoint_only_without_a_server_says_what_failed(cpu: Cpu) -> None:
     assert NOBODY in str(caught.value)
     assert "UNAVAILABLE" in str(caught.value)
     assert cpu.patches == 0
+
+
+def test_an_outage_is_reported_of_the_configured_model(cpu: Cpu) -> None:
+    endpoint = replace(options(NOBODY), payload="auto")
+    dispatcher = Dispatcher("endpoint-first", [endpoint], lambda: cpu)
+    score(dispatcher, patches(5))
+    dispatcher.close()
+    reasons = [fallback.reason for fallback in dispatcher.fallbacks]
+    assert reasons
+    assert all(reason.startswith(f"{endpoint}: ") for reason in reasons)
 
 
 @pytest.mark.parametrize("policy", ["endpoint-only", "cpu-only"])
