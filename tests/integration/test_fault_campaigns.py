@@ -1,6 +1,7 @@
 """Campaigns through every fault of an endpoint: complete, with the right scores, and a record of what happened.
 
-Each is disturbed once about a third of its hits are scored, with requests under way.
+Each is disturbed once about a third of its hits are scored, with requests under way; where all that follows is slow,
+after three quarters: a quarter is five partitions.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from support.models import linear_weights, write_linear_model
 CALL_S = 0.05
 """Time that the server takes for a call at least: like a device, it does not share the CPU with the jobs."""
 SHARE = 0.3
+SHARE_BEFORE_SLOW = 0.75
 STATUS_CLASSES = {"unavailable", "timeout", "not-ready"}
 
 
@@ -164,16 +166,20 @@ def test_restarted(prepared: Prepared, server: FaultyServer, tmp_path: Path, che
 def test_model_unloaded_and_loaded_again(
     prepared: Prepared, server: FaultyServer, tmp_path: Path, check: Check
 ) -> None:
+    scored: list[int] = []
+
     def unload_and_load() -> None:
         server.unload()
         time.sleep(3)  # a rolling update takes its time
         server.load()
+        scored.append(server.scored)
 
     campaign = prepared.at(tmp_path / "run", server.url)
     campaign.go(after(server, SHARE, prepared.hits), unload_and_load)
     check("model unloaded for 3 s and loaded", campaign)
     assert campaign.failures["not-ready"] > 0
-    assert campaign.hits_by[server.url] > prepared.hits / 2, "jobs came back to it"
+    # How much is left for it depends on how fast the CPU is meanwhile.
+    assert server.scored > scored[0], "jobs came back to it"
 
 
 def test_queue_full(
@@ -193,7 +199,7 @@ def test_queue_full(
 
     with changed(repository, server, models):
         campaign = prepared.at(tmp_path / "run", server.url)
-        campaign.go(after(server, SHARE, prepared.hits), shorten_the_queue)
+        campaign.go(after(server, SHARE_BEFORE_SLOW, prepared.hits), shorten_the_queue)
     check("queue full: max_queue_size 1, four times slower", campaign)
     assert campaign.failures["overload"] > 0
     assert campaign.fallbacks == []
@@ -204,7 +210,10 @@ def test_ten_times_slower(
     prepared: Prepared, server: FaultyServer, repository: Repository, tmp_path: Path, check: Check
 ) -> None:
     campaign = prepared.at(tmp_path / "run", server.url)
-    campaign.go(after(server, SHARE, prepared.hits), lambda: repository.control(seconds_per_call=10 * CALL_S))
+    campaign.go(
+        after(server, SHARE_BEFORE_SLOW, prepared.hits),
+        lambda: repository.control(seconds_per_call=10 * CALL_S),
+    )
     repository.control(seconds_per_call=CALL_S)
     check("ten times slower", campaign)
     assert campaign.hits_by == {server.url: prepared.hits}
@@ -303,7 +312,7 @@ def test_proxy_delays(
     prepared: Prepared, server: FaultyServer, proxy: FaultProxy, tmp_path: Path, check: Check
 ) -> None:
     campaign = prepared.at(tmp_path / "run", proxy.url)
-    campaign.go(after(server, SHARE, prepared.hits), lambda: proxy.behave(delay_s=0.15))
+    campaign.go(after(server, SHARE_BEFORE_SLOW, prepared.hits), lambda: proxy.behave(delay_s=0.15))
     check("proxy: 0.15 s more each way", campaign)
     assert campaign.hits_by == {proxy.url: prepared.hits}
     assert max(use["latency_s"]["p50"] for use in campaign.uses) > 0.3
