@@ -45,7 +45,7 @@ def load_cpu_backend(
     model
         ONNX file that meets the model contract.
     threads
-        Calls at the same time.
+        Threads that compute.
     background
         The value of empty pixels; only speed depends on it.
     batch_size
@@ -102,12 +102,9 @@ def _load_onnx_runtime(model: Path, threads: int, batch_size: int | None, precis
     # Imported here, because most jobs do without ONNX Runtime.
     from protosonic.inference.int8_backend import Int8Backend
     from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
-    from protosonic.inference.tuning import DEFAULT, tuned_batch_size
+    from protosonic.inference.tuning import Calls, tuned_calls
 
     log.info("%s: ONNX Runtime computes, precision %s", model, precision)
-    plain = OnnxRuntimeBackend(model, threads, batch_size or DEFAULT)
-    plain.batch_size = batch_size or tuned_batch_size(plain, model)
-    if precision == "exact":
-        return plain
-    plain.close()
-    return Int8Backend(model, threads, plain.batch_size)
+    best = tuned_calls(model, threads) if batch_size is None else Calls(threads, threads, batch_size)
+    kind = OnnxRuntimeBackend if precision == "exact" else Int8Backend
+    return kind(model, best.threads, best.batch_size, calls=best.calls)

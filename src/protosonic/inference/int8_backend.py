@@ -25,7 +25,7 @@ class Int8Backend:
 
     Parameters
     ----------
-    model, threads, batch_size
+    model, threads, batch_size, calls
         As for :class:`~.onnxruntime_backend.OnnxRuntimeBackend`.
 
     Raises
@@ -37,12 +37,12 @@ class Int8Backend:
     name = "onnxruntime"
     engine = "onnxruntime-int8"
 
-    def __init__(self, model: Path, threads: int, batch_size: int) -> None:
+    def __init__(self, model: Path, threads: int, batch_size: int, *, calls: int | None = None) -> None:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         self.batch_size = batch_size
-        self.concurrency = threads
-        self._exact = OnnxRuntimeBackend(model, threads, batch_size)
+        self._exact = OnnxRuntimeBackend(model, threads, batch_size, calls=calls)
+        self.concurrency = self._exact.concurrency
         with tempfile.TemporaryDirectory() as folder:
             quantised = Path(folder, "int8.onnx")
             try:
@@ -60,7 +60,9 @@ class Int8Backend:
                     found=str(error).splitlines()[0],
                     hint="Use inference.precision: exact",
                 ) from error
-            self._fast = OnnxRuntimeBackend(quantised, threads, batch_size, what=f"{model} in 8 bits")
+            self._fast = OnnxRuntimeBackend(
+                quantised, threads, batch_size, calls=calls, what=f"{model} in 8 bits"
+            )
 
     def infer(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute exact scores."""

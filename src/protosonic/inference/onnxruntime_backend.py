@@ -26,18 +26,22 @@ _KSERVE_TYPES = {"tensor(float)": "FP32", "tensor(double)": "FP64", "tensor(floa
 class OnnxRuntimeBackend:
     """Runs an ONNX file that meets the model contract.
 
-    Every call computes in its caller's thread alone, and as many calls as there are threads run side by side: threads
-    that share a call wait for each other at every layer, and would make the scores depend on how many there are.
+    By default every call computes in its caller's thread alone, and as many calls as there are threads run side by
+    side: threads that share a call wait for each other at every layer. Where the weights are large and the memory is
+    slow fewer calls that share the threads may be faster; :mod:`~protosonic.inference.tuning` measures it.
 
     Parameters
     ----------
     model
         The ONNX file.
     threads
-        Calls at the same time. Set explicitly: by default ONNX Runtime takes every core of the host, also in a batch
+        Threads that compute. Set explicitly: by default ONNX Runtime takes every core of the host, also in a batch
         slot that owns one.
     batch_size
         Patches per call. Larger batches read the weights less often, and hold more activations.
+    calls
+        Calls at the same time, at most `threads`; as many where none are given. The threads that are left over help
+        all of them.
     what
         What it is called in errors of scores; the file by default.
 
@@ -50,12 +54,23 @@ class OnnxRuntimeBackend:
     name = "onnxruntime"
     engine = "onnxruntime"
 
-    def __init__(self, model: Path, threads: int, batch_size: int = 256, *, what: str | None = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        threads: int,
+        batch_size: int = 256,
+        *,
+        calls: int | None = None,
+        what: str | None = None,
+    ) -> None:
         self.batch_size = batch_size
-        self.concurrency = threads
+        self.concurrency = calls or threads
         self._what = what or str(model)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
+        # The callers' threads count once: they compute as well.
+        options.intra_op_num_threads = threads - self.concurrency + 1
+        if options.intra_op_num_threads > 1:  # threads that wait leave the core to other calls and jobs
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         # The next level would give this network's only convolution a layout of its own, to be undone after it: two

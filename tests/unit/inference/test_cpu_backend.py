@@ -91,12 +91,12 @@ def test_a_batch_size_that_is_given_asks_for_onnx_runtime(network: Path) -> None
     backend.close()
 
 
-def test_another_network_runs_in_onnx_runtime_at_a_measured_batch_size(
+def test_another_network_runs_in_onnx_runtime_as_was_measured_to_be_best(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "tuned_batch_size", lambda *_: 33)
-    backend = load_cpu_backend(model, threads=1)
-    assert (backend.engine, backend.batch_size) == ("onnxruntime", 33)
+    monkeypatch.setattr(tuning, "tuned_calls", lambda *_: tuning.Calls(1, 2, 33))
+    backend = load_cpu_backend(model, threads=2)
+    assert (backend.engine, backend.batch_size, backend.concurrency) == ("onnxruntime", 33, 1)
     backend.close()
 
 
@@ -154,7 +154,7 @@ def test_that_a_network_is_another_one_is_known_too(
     model: Path, weights_file: WeightsFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_weights(weights_file.path, know_network(model), weights_file.model_sha256)
-    monkeypatch.setattr(tuning, "tuned_batch_size", lambda *_: 33)
+    monkeypatch.setattr(tuning, "tuned_calls", lambda *_: tuning.Calls(1, 2, 33))
     monkeypatch.delattr(cpu_backend, "know_network")
     backend = load_cpu_backend(model, threads=1, weights_file=weights_file)
     assert (backend.engine, backend.batch_size) == ("onnxruntime", 33)
