@@ -152,20 +152,23 @@ def test_stopped_for_a_while(prepared: Prepared, server: FaultyServer, tmp_path:
 
 
 def test_restarted(prepared: Prepared, server: FaultyServer, tmp_path: Path, check: Check) -> None:
+    """On one core: a fast CPU must not score all that is left before the server is back."""
+
     def restart() -> None:
         server.stop()
         server.start()
 
     campaign = prepared.at(tmp_path / "run", server.url)
-    campaign.go(after(server, SHARE, prepared.hits), restart)
+    campaign.go(after(server, SHARE, prepared.hits), restart, cores=1)
     check("restart", campaign)
     assert STATUS_CLASSES.intersection(campaign.failures)
-    assert campaign.hits_by[server.url] > prepared.hits / 2, "jobs came back to it"
+    assert server.scored > 0, "jobs came back to it"  # it counts since its start
 
 
 def test_model_unloaded_and_loaded_again(
     prepared: Prepared, server: FaultyServer, tmp_path: Path, check: Check
 ) -> None:
+    """On one core, as above."""
     scored: list[int] = []
 
     def unload_and_load() -> None:
@@ -175,10 +178,9 @@ def test_model_unloaded_and_loaded_again(
         scored.append(server.scored)
 
     campaign = prepared.at(tmp_path / "run", server.url)
-    campaign.go(after(server, SHARE, prepared.hits), unload_and_load)
+    campaign.go(after(server, SHARE, prepared.hits), unload_and_load, cores=1)
     check("model unloaded for 3 s and loaded", campaign)
     assert campaign.failures["not-ready"] > 0
-    # How much is left for it depends on how fast the CPU is meanwhile.
     assert server.scored > scored[0], "jobs came back to it"
 
 

@@ -107,6 +107,7 @@ class Disturbed:
         when: Callable[[], bool] = lambda: True,
         disturb: Callable[[], None] = lambda: None,
         *,
+        cores: int = 2,
         expect: int = 0,
     ) -> None:
         """Run it to the end, and disturb it once, when a condition holds."""
@@ -114,7 +115,7 @@ class Disturbed:
         log = self.run.workdir / "output.log"
         with log.open("w") as file:
             process = subprocess.Popen(
-                self.run.command(), stdout=file, stderr=subprocess.STDOUT, env=clean_environment()
+                self.run.command(cores=cores), stdout=file, stderr=subprocess.STDOUT, env=clean_environment()
             )
             try:
                 await_true(lambda: when() or process.poll() is not None)
