@@ -9,6 +9,7 @@ import numpy as np
 from protosonic.campaign.records import FastPrecision
 from protosonic.detectors import load_detector
 from protosonic.errors import ModelError
+from protosonic.evaluation.roc import area_under_curve
 from protosonic.events.model import EventId
 from protosonic.events.truth import HitTruth
 from protosonic.images.profiles import load_profile
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MOST_CHANGE", "area_under_curve", "check_fast_precision"]
+__all__ = ["MOST_CHANGE", "check_fast_precision"]
 
 MOST_CHANGE = 0.001
 """Of a figure of merit."""
@@ -79,17 +80,6 @@ def check_fast_precision(model: Path, profile_name: str) -> FastPrecision:
                 hint="Use inference.precision: exact",
             )
     return found
-
-
-def area_under_curve(score: NDArray[np.float32], is_signal: NDArray[np.bool_]) -> float:
-    """Give the area under the ROC curve: the probability that a signal hit scores higher than one of the others."""
-    values, place, count = np.unique(score, return_inverse=True, return_counts=True)
-    del values
-    rank = np.cumsum(count) - (count - 1) / 2
-    n = int(is_signal.sum())
-    if not 0 < n < len(score):
-        return 0.5
-    return float((rank[place][is_signal].sum() - n * (n + 1) / 2) / (n * (len(score) - n)))
 
 
 def _figures(scores: NDArray[np.float32], label: NDArray[np.int8]) -> dict[str, float]:
