@@ -17,10 +17,10 @@ test: $(VENV)/.tested
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # Slower tests against real servers; .ci/run installs what they need.
-integration: $(VENV)/.tested
+integration: $(VENV)/.trained
 	$(BIN)/pytest tests/integration
 
-lint: $(VENV)/.tested
+lint: $(VENV)/.trained
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -40,6 +40,11 @@ generated: $(VENV)/.installed
 constraints: $(VENV)/.tested
 	(sed '/^[^#]/d' envs/constraints.txt; $(BIN)/pip list --format=freeze --exclude-editable | grep -v -E '^(pip|setuptools)==') > envs/constraints.txt.part
 	mv envs/constraints.txt.part envs/constraints.txt
+
+# With PyTorch, for training and for the types of its code.
+$(VENV)/.trained: $(VENV)/.tested
+	$(PIP_INSTALL) --editable '.[report,test,train]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) data results work .snakemake

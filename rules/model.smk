@@ -19,7 +19,7 @@ rule model:
     params:
         failures=CAMPAIGN.layout.failures,
         digest=CAMPAIGN.digest(
-            "model.path", "campaign.seed", "inference.precision", "preprocess.profile"
+            "model.path", "inference.precision", "preprocess.profile"
         ),
     message:
         "Check the model"

@@ -111,9 +111,25 @@ class CampaignWorkflow:
 
     @property
     def model_files(self) -> list[str]:
-        """The model file, if one is configured; the bundled one is made."""
+        """The model file, if one is configured; the bundled one comes with the package."""
         path = self.settings.model.path
         return [] if path == BUNDLED else [path]
+
+    @property
+    def training_options(self) -> str:
+        """What ``protosonic model train`` is told."""
+        training = self.settings.training
+        options = {
+            "events": training.events,
+            "validation-events": training.validation_events,
+            "minutes": training.minutes,
+            "steps": training.steps,
+            "batch-size": training.batch_size,
+            "learning-rate": training.learning_rate,
+            "device": training.device,
+            "seed": self.settings.campaign.seed,
+        }
+        return " ".join(f"--{name} {value}" for name, value in options.items() if value is not None)
 
     @cached_property
     def _partitions(self) -> dict[str, PlannedPartition]:

@@ -17,7 +17,7 @@ def endpoint_check(
     url: Annotated[str, typer.Argument(help="grpc://HOST:PORT, or grpcs://HOST:PORT with TLS.")],
     model_file: Annotated[
         Path | None,
-        typer.Option(help="ONNX file that should be served; the untrained bundled model by default."),
+        typer.Option(help="ONNX file that should be served; the bundled model by default."),
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the model at the endpoint.")] = "emtrkmichel",
     version: Annotated[

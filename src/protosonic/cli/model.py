@@ -31,9 +31,7 @@ def model_check(file: Annotated[Path, typer.Argument(help="ONNX file.")]) -> Non
 @app.command("repository")
 def model_repository(
     folder: Annotated[Path, typer.Argument(help="Model repository; made where it is missing.")],
-    model: Annotated[
-        Path | None, typer.Option(help="ONNX file; the untrained bundled model by default.")
-    ] = None,
+    model: Annotated[Path | None, typer.Option(help="ONNX file; the bundled model by default.")] = None,
     name: Annotated[str, typer.Option(help="Name of the model at the endpoint.")] = "emtrkmichel",
     version: Annotated[str, typer.Option(help="Version of the model at the endpoint.")] = "1",
     form: Annotated[
@@ -75,6 +73,46 @@ def model_repository(
     warn_if_untrained(model)
     for one in chosen:
         typer.echo(write_repository(folder, model, served, as_form(form), one))
+
+
+@app.command("train")
+def model_train(
+    folder: Annotated[Path, typer.Argument(help="Folder for the model, its figures and its curves.")],
+    events: Annotated[int, typer.Option(min=4, help="Simulated events to train on.")] = 40,
+    validation_events: Annotated[
+        int, typer.Option(min=1, help="Simulated events to stop and calibrate by.")
+    ] = 3,
+    minutes: Annotated[float, typer.Option(help="Wall time of the training, without the simulation.")] = 25.0,
+    steps: Annotated[int | None, typer.Option(help="Batches; makes a run repeatable.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Patches of a batch; 2048 suits a GPU.")] = 256,
+    learning_rate: Annotated[float, typer.Option(help="Largest rate; 1e-3 suits batches of 2048.")] = 5e-4,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that simulate.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds events and training.")] = 1,
+) -> None:
+    """Train the network on simulated events; needs the extra 'train'.
+
+    Example: [bold]protosonic model train results/network --events 40 --minutes 25[/bold]
+    """
+    from protosonic.extras import needs_extra
+
+    with needs_extra("train"):
+        from protosonic.training.run import TrainingPlan, train
+
+    train(
+        TrainingPlan(
+            folder,
+            events=events,
+            validation_events=validation_events,
+            minutes=minutes,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            device=device,
+            workers=workers,
+            seed=seed,
+        )
+    )
 
 
 @app.command("prepare")

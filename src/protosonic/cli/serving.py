@@ -16,9 +16,7 @@ app = typer.Typer()
 
 @app.command()
 def serve(
-    model: Annotated[
-        Path | None, typer.Option(help="ONNX file; the untrained bundled model by default.")
-    ] = None,
+    model: Annotated[Path | None, typer.Option(help="ONNX file; the bundled model by default.")] = None,
     name: Annotated[str, typer.Option(help="Name of the model at the endpoint.")] = "emtrkmichel",
     version: Annotated[str, typer.Option(help="Version of the model at the endpoint.")] = "1",
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8001,

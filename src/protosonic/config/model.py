@@ -26,6 +26,7 @@ __all__ = [
     "Partition",
     "Preprocess",
     "Settings",
+    "Training",
     "demo_settings",
 ]
 
@@ -52,7 +53,7 @@ class Campaign(_Section):
         "demo", description="Names the output folder results/<name>; letters, digits, '.', '_' and '-'."
     )
     seed: int = Field(
-        1, ge=0, description="Seeds everything random (the weights of the untrained bundled model)."
+        1, ge=0, description="Seeds everything random (training and the events that it simulates)."
     )
 
 
@@ -367,6 +368,23 @@ class Acceptance(_Section):
     )
 
 
+class Training(_Section):
+    """How the target ``train`` trains a network; a campaign does not use it."""
+
+    events: int = Field(40, ge=4, description="Simulated events to train on.")
+    validation_events: int = Field(
+        3, ge=1, description="Simulated events that stop and calibrate the training."
+    )
+    held_out_events: int = Field(4, ge=1, description="Simulated events that evaluate the result.")
+    minutes: float = Field(25.0, gt=0, description="Wall time of the training, without the simulation.")
+    steps: int | None = Field(
+        None, ge=100, description="Batches; makes a run repeatable. null: as many as fit into minutes."
+    )
+    batch_size: int = Field(256, ge=1, description="Patches of a batch; 2048 suits a GPU.")
+    learning_rate: float = Field(5e-4, gt=0, description="Largest rate of AdamW; 1e-3 suits batches of 2048.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where PyTorch finds one.")
+
+
 class Settings(_Section):
     """The whole configuration."""
 
@@ -380,6 +398,10 @@ class Settings(_Section):
     inference: Inference = Field(default_factory=Inference, description="Where scores are computed.")
     merge: Merge = Field(default_factory=Merge, description="How the dataset is cut into files.")
     acceptance: Acceptance = Field(default_factory=Acceptance, description="When a campaign counts as good.")
+    training: Training = Field(
+        default_factory=Training,
+        description="How the target train trains a network; a campaign does not use it.",
+    )
 
     def digest(self, *keys: str) -> str:
         """Return a short digest of some keys, such as ``"preprocess"`` or ``"inference.policy"``.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protosonic.errors import ModelError
+from protosonic.inference.folding import fold_constants
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Int8Backend:
     engine = "onnxruntime-int8"
 
     def __init__(self, model: Path, threads: int, batch_size: int, *, calls: int | None = None) -> None:
+        import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         self.batch_size = batch_size
@@ -47,7 +49,7 @@ class Int8Backend:
             quantised = Path(folder, "int8.onnx")
             try:
                 quantize_dynamic(
-                    model,
+                    fold_constants(onnx.load(model)),  # weights stored as integers are not taken for weights
                     quantised,
                     op_types_to_quantize=["MatMul", "Gemm"],
                     per_channel=True,

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from protosonic.errors import ModelError
 from protosonic.inference.contract import OUTPUTS, ModelTensors
+from protosonic.inference.folding import fold_constants
 from protosonic.inference.image_canvas import BRIDGE, SIZE
 from protosonic.inference.image_payload import IMAGE_INPUTS, MOST_CANVAS
 from protosonic.serving.onnx_file import contract_tensors, rename_tensors, tensor_names
@@ -63,7 +64,7 @@ def build_image_model(model: onnx.ModelProto, source: Path, *, group: int = 128)
     ModelError
         The model does not meet the contract, or its version of ONNX is too old to be converted.
     """
-    network = _new_enough(model, source)
+    network = fold_constants(_new_enough(model, source))  # loops would fold them again in every round
     tensors = contract_tensors(network, source)
     # The tensors of the network get out of the way of those around it.
     rename_tensors(network, {name: f"network/{name}" for name in set(tensor_names(network.graph)) if name})

@@ -13,26 +13,26 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import onnx
 
 from protosonic.errors import ConfigError
+from protosonic.inference.bundled import bundled_model
 from protosonic.inference.contract import OUTPUTS
 from protosonic.inference.endpoint_options import IMAGE_SUFFIX
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
-from protosonic.inference.untrained import is_untrained, write_untrained_model
+from protosonic.inference.untrained import is_untrained
 from protosonic.publish import publish_folder, sha256_of
 from protosonic.serving.image_model import build_image_model
 from protosonic.serving.onnx_file import copy_with_contract_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 __all__ = [
     "PAYLOADS",
@@ -153,7 +153,7 @@ def write_repository(
         files, and in ``<version>/`` the ONNX file and what the form needs. The same version is replaced; others
         stay, and are served with the new settings.
     model
-        ONNX file that meets the model contract; the untrained bundled model by default.
+        ONNX file that meets the model contract; the bundled model by default.
     served
         How to serve it.
     form
@@ -173,9 +173,7 @@ def write_repository(
         The repository holds a model of that name in another form.
     """
     if model is None:
-        with tempfile.TemporaryDirectory() as temporary:
-            write_untrained_model(untrained := Path(temporary, "untrained.onnx"))
-            return write_repository(folder, untrained, served, form, payload)
+        model = bundled_model()
     OnnxRuntimeBackend(model, threads=1).close()
     if payload == "image":
         served = replace(served, name=served.name + IMAGE_SUFFIX)
@@ -201,8 +199,8 @@ def write_repository(
 
 
 def warn_if_untrained(model: Path | None) -> None:
-    """Say in the log that a model, or the bundled one, is untrained."""
-    if model is None or (model.is_file() and is_untrained(model)):
+    """Say in the log that a model is untrained; the bundled one, ``None``, is trained."""
+    if model is not None and model.is_file() and is_untrained(model):
         log.warning("the model is untrained: its scores mean nothing")
 
 

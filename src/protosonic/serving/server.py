@@ -56,7 +56,7 @@ def serve_model(
     Parameters
     ----------
     model
-        ONNX file that meets the model contract; the untrained bundled model by default.
+        ONNX file that meets the model contract; the bundled model by default.
     served
         How to serve it.
     ports

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +9,10 @@ from pydantic import ValidationError
 
 from protosonic.config.model import Endpoint
 from protosonic.errors import ConfigError
+from protosonic.inference.bundled import bundled_model
 from protosonic.inference.endpoint_options import EndpointOptions
 from protosonic.inference.golden import Reference
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
-from protosonic.inference.untrained import write_untrained_model
 from protosonic.publish import publish_json
 from protosonic.serving.endpoint_check import examine_endpoint
 
@@ -45,7 +44,7 @@ def check_url(
     name, version
         Of the model at the endpoint; an empty version leaves the choice to the server.
     model
-        The ONNX file that it should serve; the untrained bundled model by default.
+        The ONNX file that it should serve; the bundled model by default.
     tolerance
         Largest difference of a score that counts as equal.
     concurrencies, seconds
@@ -119,12 +118,8 @@ def _options(endpoint: dict[str, Any], name: str, version: str) -> EndpointOptio
 
 
 def _reference(model: Path | None, tolerance: float) -> Reference:
-    with tempfile.TemporaryDirectory() as temporary:
-        if model is None:
-            model = Path(temporary, "untrained.onnx")
-            write_untrained_model(model)
-        backend = OnnxRuntimeBackend(model, threads=1)
-        try:
-            return Reference(backend.infer, tolerance)
-        finally:
-            backend.close()
+    backend = OnnxRuntimeBackend(model or bundled_model(), threads=1)
+    try:
+        return Reference(backend.infer, tolerance)
+    finally:
+        backend.close()

@@ -30,7 +30,7 @@ def prepare_model(
     Parameters
     ----------
     settings
-        ``model``, ``campaign.seed``, ``inference.precision`` and ``preprocess.profile`` are used.
+        ``model``, ``inference.precision`` and ``preprocess.profile`` are used.
     output
         The ONNX file to write.
     record_file
@@ -44,14 +44,12 @@ def prepare_model(
     ModelError
         The model is missing, does not meet the contract, or must not be used with ``precision: fast``.
     """
-    from protosonic.inference.untrained import write_untrained_model
+    from protosonic.inference.bundled import bundled_model
 
-    if settings.model.path == BUNDLED:
-        write_untrained_model(output, settings.campaign.seed)
-    else:
-        _check_exists(Path(settings.model.path))
-        with publish(output) as part:
-            shutil.copyfile(settings.model.path, part)
+    source = bundled_model() if settings.model.path == BUNDLED else Path(settings.model.path)
+    _check_exists(source)
+    with publish(output) as part:
+        shutil.copyfile(source, part)
     if weights is None:
         record = check_model(output)
     else:  # recognising the network checks it as well

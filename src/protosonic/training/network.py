@@ -22,6 +22,7 @@ __all__ = ["HitNetwork", "classes_of", "published_loss"]
 
 FEATURES, KERNEL, HIDDEN, LAST = 48, 5, 128, 32
 DROPOUT = 0.2
+_SHARING = 32
 CLASS_WEIGHT, MICHEL_WEIGHT = 0.1, 1.0
 # A Michel electron is electromagnetic: the first output takes it as ``em``, the second tells it apart.
 _CLASS_OF_LABEL = {"track": 0, "em": 1, "none": 2, "michel": 1}
@@ -42,10 +43,23 @@ class HitNetwork(nn.Module):
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Give the logits, [N, 3] and [N], of patches [N, 48, 48]."""
-        hidden = self.dropout(torch.relu(self.conv(patches[:, None])))
+        hidden = self._drop_features(torch.relu(self.conv(patches[:, None])))
         hidden = self.dropout(torch.relu(self.dense_1(hidden.flatten(1))))
         hidden = self.dropout(torch.relu(self.dense_2(hidden)))
         return self.em_trk_none(hidden), self.michel(hidden)[:, 0]
+
+    def _drop_features(self, hidden: Tensor) -> Tensor:
+        """Drop out features of the convolution; on a CPU some patches share what is dropped.
+
+        There, drawing a number for each of 93,000 features of a patch would take two thirds of the time of a step.
+        """
+        if hidden.device.type != "cpu" or not self.training:
+            return self.dropout(hidden)
+        groups = -(-len(hidden) // _SHARING)
+        kept = torch.rand(groups, *hidden.shape[1:]) >= DROPOUT
+        kept = (kept.to(hidden.dtype) / (1 - DROPOUT)).repeat_interleave(_SHARING, 0)
+        dropped: Tensor = hidden * kept[: len(hidden)]
+        return dropped
 
 
 def classes_of(label: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,7 +49,7 @@ class TrainingPlan:
     batch_size: int = 256
     learning_rate: float = 5e-4
     validation_hits: int = 20_000
-    device: str = "cpu"
+    device: str = "auto"
     seed: int = 1
 
 

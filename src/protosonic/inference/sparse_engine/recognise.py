@@ -32,8 +32,18 @@ _PATCHES = 2
 """Patches that are followed: with one, a layer that mixes patches would look like one that does not."""
 _MOVES = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """Operators that move elements and change none."""
-_FOLDED = _MOVES | {"Cast", "Concat", "Constant", "Div", "Gather", "Mul", "ReduceProd", "Slice"}
-"""Operators that converters leave between constants, most of them to compute a shape."""
+_FOLDED = _MOVES | {
+    "Cast",
+    "Concat",
+    "Constant",
+    "DequantizeLinear",
+    "Div",
+    "Gather",
+    "Mul",
+    "ReduceProd",
+    "Slice",
+}
+"""Operators that converters leave between constants, to compute a shape, or weights that are stored as integers."""
 _ACTIVATIONS = {"Relu", "Sigmoid", "Softmax"}
 
 

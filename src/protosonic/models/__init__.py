@@ -1,0 +1,3 @@
+"""The network that comes with protosonic, and how it was trained."""
+
+from __future__ import annotations
