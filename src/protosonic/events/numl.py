@@ -27,7 +27,7 @@ from protosonic.events.hdf5 import (
     read_all,
     read_slice,
 )
-from protosonic.events.model import Event, EventId, Hits, WaveformBuilder, Waveforms, no_waveforms
+from protosonic.events.model import Event, EventId, Hits, Waveforms, no_waveforms
 from protosonic.events.reader import (
     MAX_TICKS,
     BadEvent,
@@ -38,6 +38,7 @@ from protosonic.events.reader import (
     required_detector,
     wanted_entries,
 )
+from protosonic.events.waveform_builder import WaveformBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,14 +7,15 @@ wire-cell-toolkit ``sio/FrameFileSink`` and ``hio/HDF5FrameTap``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from protosonic.errors import DataError
 from protosonic.events.hit_finder import find_hits
-from protosonic.events.model import Event, EventId, Hits, WaveformBuilder
+from protosonic.events.hit_truth import hit_truth_from_samples
+from protosonic.events.model import Event, EventId, Hits
 from protosonic.events.reader import (
     MAX_TICKS,
     BadEvent,
@@ -25,6 +26,7 @@ from protosonic.events.reader import (
     required_detector,
     required_scale,
 )
+from protosonic.events.waveform_builder import WaveformBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -98,6 +100,7 @@ class WireCellFile(EventFile):
                 waveforms=waveforms,
                 hits=Hits.empty(),
                 bad_channels=np.unique(_concatenated(frames.bad_channels)),
+                sample_label=frames.builder.sample_label,
             )
             event.check()
             event = with_found_hits(event, self.options.hit_threshold)
@@ -108,17 +111,13 @@ class WireCellFile(EventFile):
 
 
 def with_found_hits(event: Event, threshold: float) -> Event:
-    """Give the event with the hits that the hit finder sees in it."""
+    """Give the event with the hits that the hit finder sees in it, and their truth where that of samples is known."""
     assert event.waveforms is not None
-    return Event(
-        id=event.id,
-        entry=event.entry,
-        detector=event.detector,
-        n_ticks=event.n_ticks,
-        waveforms=event.waveforms,
-        hits=find_hits(event.waveforms, event.detector, threshold, event.bad_channels),
-        bad_channels=event.bad_channels,
-    )
+    hits = find_hits(event.waveforms, event.detector, threshold, event.bad_channels)
+    truth = None
+    if event.sample_label is not None:
+        truth = hit_truth_from_samples(hits, event.waveforms, event.sample_label)
+    return replace(event, hits=hits, truth=truth)
 
 
 def check_frame(

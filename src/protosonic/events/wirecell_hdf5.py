@@ -2,11 +2,13 @@
 
 ``/<ident>/frame_<tag>`` float32 or int16 [channels, bins], ``channels_<tag>`` int32, ``tickinfo_<tag>`` float64 [3].
 There are no attributes: detector, unit and run number come from the configuration. Frames are read by blocks of rows,
-so memory does not grow with the size of the file.
+so memory does not grow with the size of the file. Where simulation stores the class of each bin beside the frame,
+``frame_label_1st`` int8 [channels, bins] (the class of the particle with most of its energy), it becomes the truth.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, ClassVar
 
@@ -24,11 +26,14 @@ from protosonic.events.hdf5 import (
     read_slice,
 )
 from protosonic.events.reader import as_integers, wanted_entries
+from protosonic.events.truth import HitTruth
 from protosonic.events.wirecell_frames import FrameEvent, WireCellFile, check_frame, choose_tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from protosonic.events.model import Event
     from protosonic.events.reader import BadEvent, ReaderOptions
@@ -37,8 +42,16 @@ __all__ = ["WireCellHdf5File", "looks_like_frames"]
 
 BLOCK_BYTES = 16 * 2**20
 MAX_CHANNELS = 2**20
+LABEL_FRAME = "frame_label_1st"
 IDENT = re.compile(r"0|[1-9][0-9]{0,17}")
 """What Wire-Cell makes of a frame's number."""
+
+log = logging.getLogger(__name__)
+
+_TRACK, _EM, _NONE, _MICHEL = range(len(HitTruth.LABELS))
+# 0 background, 1 track, 2 shower, 3 Michel, 4 delta, 5 blip, 6 other. A blip may be of anything, so it is unknown.
+_CLASS_OF_LABEL = np.full(256, HitTruth.UNKNOWN, np.int8)
+_CLASS_OF_LABEL[:5] = _NONE, _TRACK, _EM, _MICHEL, _EM
 
 
 def looks_like_frames(file: h5py.File, path: Path) -> bool:
@@ -85,10 +98,21 @@ class WireCellHdf5File(WireCellFile):
         group = get_group(self._file, str(frames.ident), self.path)
         members = names(group, self.path)
         tags = [name.removeprefix("frame_") for name in members if name.startswith("frame_")]
-        for tag in choose_tags(tags, self.options.tag):
-            self._collect_frame(frames, group, tag, f"channels_{tag}" in members)
+        chosen = choose_tags(tags, self.options.tag)
+        labels = None
+        if LABEL_FRAME in members and len(chosen) == 1:
+            labels = get_dataset(group, LABEL_FRAME, self.path, ndim=2, kinds="iu")
+        for tag in chosen:
+            self._collect_frame(frames, group, tag, f"channels_{tag}" in members, labels)
 
-    def _collect_frame(self, frames: FrameEvent, group: h5py.Group, tag: str, has_channels: bool) -> None:
+    def _collect_frame(
+        self,
+        frames: FrameEvent,
+        group: h5py.Group,
+        tag: str,
+        has_channels: bool,
+        labels: h5py.Dataset | None,
+    ) -> None:
         frame = get_dataset(group, f"frame_{tag}", self.path, ndim=2, kinds="if")
         if not has_channels:
             raise DataError(
@@ -115,6 +139,16 @@ class WireCellHdf5File(WireCellFile):
         chunk_rows = frame.chunks[0] if frame.chunks else 1
         row_bytes = max(frame.shape[1] * frame.dtype.itemsize, 1)
         rows = max(BLOCK_BYTES // (row_bytes * chunk_rows), 1) * chunk_rows
+        if labels is not None and labels.shape != frame.shape:
+            log.warning("%s: %s has other bins than frame_%s: no truth", self.path, labels.name, tag)
+            labels = None
         for start in range(0, frame.shape[0], rows):
-            block = read_slice(frame, slice(start, start + rows), self.path)
-            frames.builder.add_block(block, first_row + start, int(tickinfo[2]))
+            part = slice(start, start + rows)
+            block = read_slice(frame, part, self.path)
+            classes = None if labels is None else _classes(read_slice(labels, part, self.path))
+            frames.builder.add_block(block, first_row + start, int(tickinfo[2]), classes)
+
+
+def _classes(labels: NDArray[np.integer]) -> NDArray[np.int8]:
+    """Turn labels of Wire-Cell into indices of :attr:`HitTruth.LABELS`; what is not known becomes unknown."""
+    return _CLASS_OF_LABEL[np.where((labels >= 0) & (labels < 256), labels, 255)]

@@ -13,7 +13,8 @@ from hypothesis.extra.numpy import arrays
 
 from protosonic.detectors import load_detector
 from protosonic.errors import DataError
-from protosonic.events.model import EventId, Hits, WaveformBuilder, Waveforms
+from protosonic.events.model import EventId, Hits, Waveforms
+from protosonic.events.waveform_builder import WaveformBuilder
 
 from .builders import N_TICKS, W_CHANNEL, make_event, make_hits, make_waveforms
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from protosonic.errors import ConfigError
+from protosonic.events.convert import convert_file
 from protosonic.events.formats import open_events
 from protosonic.events.model import Event, EventId
 from protosonic.events.reader import ReaderOptions
@@ -324,3 +325,60 @@ def test_a_truncated_file_is_refused(pulse_file: Path, keep: float) -> None:
     content = pulse_file.read_bytes()
     pulse_file.write_bytes(content[: int(keep * len(content))])
     assert refusal(pulse_file, **WIRECELL).code == "truncated"
+
+
+def labelled_file(path: Path, labels: Any, frame: Any = None) -> Path:
+    """A frame of three channels, 8 bins, with the class of each bin beside it."""
+    charge = np.zeros((3, 8)) if frame is None else np.asarray(frame)
+    charge[:, 3:6] = [[1, 9, 1], [2, 8, 2], [3, 7, 3]]
+    with h5py.File(path, "w") as file:
+        group = add_frame(file, [W_CHANNEL + 1, W_CHANNEL, W_CHANNEL + 2], charge, dtype="f4")
+        group["frame_label_1st"] = labels
+    return path
+
+
+LABELLED = {"detector": "protodune-sp", "charge_scale": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("stored", "label"), [(0, 2), (1, 0), (2, 1), (3, 3), (4, 1), (5, -1), (6, -1), (7, -1), (-3, -1)]
+)
+def test_the_classes_of_wire_cell_become_ours(tmp_path: Path, stored: int, label: int) -> None:
+    event = read_one(labelled_file(tmp_path / "a.h5", np.full((3, 8), stored, "i1")), **LABELLED)
+    assert event.sample_label is not None
+    assert event.truth is not None
+    assert event.sample_label.tolist() == [label] * 9
+    assert event.truth.label.tolist() == [label] * 3
+    assert event.truth.particle.tolist() == [-1] * 3
+
+
+def test_the_truth_of_samples_and_hits_follows_the_channels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.zeros((3, 8), "i1")
+    labels[:, 3:6] = [[0, 1, 0], [0, 2, 0], [3, 3, 1]]
+    monkeypatch.setattr("protosonic.events.wirecell_hdf5.BLOCK_BYTES", 1)
+    event = read_one(labelled_file(tmp_path / "a.h5", labels), ticks_per_bin=4, **LABELLED)
+    assert event.truth is not None
+    assert event.sample_label is not None
+    assert event.waveforms is not None
+    of_bins = [2, 1, 2, 2, 0, 2, 3, 3, 0]  # the second row of the file has the first channel
+    assert event.sample_label.tolist() == np.repeat(of_bins, 4).tolist()
+    assert event.hits.channel.tolist() == [W_CHANNEL, W_CHANNEL + 1, W_CHANNEL + 2]
+    assert event.truth.label.tolist() == [1, 0, 3]
+
+
+@pytest.mark.parametrize("shape", [(3, 32), (2, 8)])
+def test_labels_of_other_bins_give_no_truth_and_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shape: tuple[int, int]
+) -> None:
+    event = read_one(labelled_file(tmp_path / "a.h5", np.ones(shape, "i1")), **LABELLED)
+    assert (event.truth, event.sample_label) == (None, None)
+    assert "frame_label_1st has other bins than frame_gauss: no truth" in caplog.text
+
+
+def test_converting_keeps_the_truth_of_a_frame(tmp_path: Path) -> None:
+    source = labelled_file(tmp_path / "a.h5", np.full((3, 8), 3, "i1"))
+    convert_file(source, tmp_path / "b.h5", ReaderOptions(**LABELLED))
+    assert_same_event(read_one(source, **LABELLED), read_one(tmp_path / "b.h5"))
+    assert read_one(tmp_path / "b.h5").sample_label is not None

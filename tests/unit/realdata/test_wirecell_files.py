@@ -115,7 +115,7 @@ def test_simulated_protodune_vd_uses_all_volumes(realdata: Path) -> None:
 @pytest.mark.parametrize("anode", [1, 2, 3, 4, 5])
 def test_far_detector_frames_of_four_ticks_per_bin(realdata: Path, anode: int) -> None:
     path = realdata / "dune10kt-1x2x6" / f"pixeldata-anode{anode}.h5"
-    events = read(path, detector="dune10kt-1x2x6", charge_scale=0.2, tag="rebinned", ticks_per_bin=4)
+    events = read(path, detector="dune10kt-1x2x6", charge_scale=0.05, tag="rebinned", ticks_per_bin=4)
     assert [event.id.event for event in events] == list(range(1, 11))
     with h5py.File(path) as file:
         for event in events:
@@ -126,6 +126,67 @@ def test_far_detector_frames_of_four_ticks_per_bin(realdata: Path, anode: int) -
             assert len(event.waveforms.values) == 4 * np.count_nonzero(frame)
             assert set(event.hits.tpc.tolist()) <= {2 * anode, 2 * anode + 1}
     assert sum(len(event.hits) for event in events) > 100
+
+
+@pytest.fixture(scope="module")
+def far_detector(realdata: Path) -> list[Event]:
+    path = realdata / "dune10kt-1x2x6" / "pixeldata-anode2.h5"
+    return read(path, detector="dune10kt-1x2x6", charge_scale=0.05, tag="rebinned_reco", ticks_per_bin=4)
+
+
+def test_far_detector_truth_is_that_of_the_bins(realdata: Path, far_detector: list[Event]) -> None:
+    of_bins = {0: 2, 1: 0, 2: 1, 3: 3, 4: 1, 5: -1, 6: -1}
+    with h5py.File(realdata / "dune10kt-1x2x6" / "pixeldata-anode2.h5", locking=False) as file:
+        for event in far_detector:
+            stored = file[f"{event.id.event}/frame_label_1st"][:]
+            charge = file[f"{event.id.event}/frame_rebinned_reco"][:]
+            channel = file[f"{event.id.event}/channels_rebinned_reco"][:]
+            assert event.sample_label is not None
+            assert event.waveforms is not None
+            row, column = np.nonzero(charge[np.argsort(channel)])
+            expected = stored[np.argsort(channel)][row, column]
+            assert event.sample_label[::4].tolist() == [of_bins[label] for label in expected.tolist()]
+            assert np.array_equal(np.repeat(event.sample_label[::4], 4), event.sample_label)
+
+
+def test_far_detector_hits_have_truth_of_every_class(far_detector: list[Event]) -> None:
+    label = np.concatenate([event.truth.label for event in far_detector if event.truth is not None])
+    track, em, none, michel, unknown = (int((label == value).sum()) for value in (0, 1, 2, 3, -1))
+    assert (len(label), michel) == (sum(len(event.hits) for event in far_detector), 0)
+    assert track > 5000
+    assert em > 5000
+    assert 100 < none < 1000
+    assert 500 < unknown < 5000
+
+
+def test_far_detector_bins_are_sums_of_four_ticks_of_electrons(realdata: Path) -> None:
+    """What docs/formats.md says of the charge scale."""
+    ratio = []
+    with h5py.File(realdata / "dune10kt-1x2x6" / "pixeldata-anode2.h5", locking=False) as file:
+        for group in file.values():
+            reco = group["frame_rebinned_reco"][:]
+            steps = reco.astype(np.float64) / 0.005
+            assert np.abs(steps - np.rint(steps)).max() < 0.2  # single precision of large sums
+            electrons = group["frame_total_numelectrons"][:]
+            collection = group["channels_rebinned_reco"][:] % 2560 >= 1600
+            much = collection & (electrons.sum(axis=1) > 1e5)
+            ratio.append(reco[much].sum(axis=1) / electrons[much].sum(axis=1))
+    assert np.median(np.concatenate(ratio)) == pytest.approx(0.81 * 0.005, rel=0.02)
+
+
+def test_far_detector_charge_is_that_of_minimum_ionising_particles(far_detector: list[Event]) -> None:
+    def column(name: str) -> np.ndarray:
+        return np.concatenate(
+            [
+                getattr(event.hits, name)[(event.truth.label == 0) & (event.hits.plane == 2)]
+                for event in far_detector
+                if event.truth is not None
+            ]
+        )
+
+    assert np.median(column("integral")) == pytest.approx(27, rel=0.1)
+    assert np.median(column("peak_amplitude")) == pytest.approx(3.3, rel=0.1)
+    assert np.median(column("rms")) == pytest.approx(3.4, rel=0.1)
 
 
 def test_a_frame_tag_that_fits_several_frames_is_refused(realdata: Path) -> None:
