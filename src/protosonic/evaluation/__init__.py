@@ -1,3 +1,1 @@
-"""What a network is worth: figures of merit of scores where the truth is known."""
-
-from __future__ import annotations
+"""How good scores are, on events whose truth is known. It knows arrays, not files, and no network."""

@@ -87,7 +87,8 @@ def _figures(scores: NDArray[np.float32], label: NDArray[np.int8]) -> dict[str, 
     track, em, michel = (HitTruth.LABELS.index(name) for name in ("track", "em", "michel"))
     is_either = (label == track) | (label == em)
     shower = (by_name["em"] - by_name["track"])[is_either]
-    return {
+    areas = {
         "AUC of track against shower": area_under_curve(shower, label[is_either] == em),
         "AUC of michel against the rest": area_under_curve(by_name["michel"], label == michel),
     }
+    return {name: area for name, area in areas.items() if area is not None}

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from protosonic.campaign.records import ModelRecord, read_record
 from protosonic.config.model import Inference, Input, Model, Settings
@@ -18,7 +16,7 @@ from protosonic.inference.int8_backend import Int8Backend
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 from protosonic.inference.untrained import write_untrained_model
 from protosonic.stages.model import prepare_model
-from protosonic.stages.precision import MOST_CHANGE, area_under_curve, check_fast_precision
+from protosonic.stages.precision import MOST_CHANGE, check_fast_precision
 from support.hit_batches import random_batch
 from support.models import linear_weights, write_linear_model
 
@@ -86,22 +84,3 @@ def test_a_model_whose_figures_move_is_refused(fragile: Path) -> None:
     with pytest.raises(ModelError, match="precision fast changes what the model is worth") as caught:
         check_fast_precision(fragile, PROFILE)
     assert "AUC of" in str(caught.value)
-
-
-def test_the_area_of_a_known_case() -> None:
-    score = np.array([0.1, 0.4, 0.35, 0.8], np.float32)
-    assert area_under_curve(score, np.array([False, False, True, True])) == 0.75
-    assert area_under_curve(np.zeros(4, np.float32), np.array([True, False, True, False])) == 0.5
-    assert area_under_curve(score, np.ones(4, bool)) == 0.5
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
-def test_the_area_is_the_share_of_pairs_in_the_right_order(hits: list[tuple[int, bool]]) -> None:
-    signal = [value for value, is_signal in hits if is_signal]
-    rest = [value for value, is_signal in hits if not is_signal]
-    pairs = [(a > b) + (a == b) / 2 for a in signal for b in rest]
-    expected = sum(pairs) / len(pairs) if pairs else 0.5
-    found = area_under_curve(
-        np.array([value for value, _ in hits], np.float32), np.array([flag for _, flag in hits])
-    )
-    assert found == pytest.approx(expected)
