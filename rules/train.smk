@@ -53,7 +53,7 @@ rule train:
         model="<training>/model.onnx",
         events="<training>/held-out/protodune-sp-run000077-0000.h5",
     output:
-        evaluation="<training>/evaluation.json",
+        evaluation=directory("<training>/evaluation"),
     log:
         "<logs>/train.log",
     conda:

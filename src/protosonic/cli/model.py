@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from protosonic.cli.options import InstancesOption, MaxBatchSizeOption, MaxQueueSizeOption, SettingsOption
+from protosonic.cli.options import (
+    CampaignOption,
+    ChargeScaleOption,
+    DetectorOption,
+    InstancesOption,
+    MaxBatchSizeOption,
+    MaxQueueSizeOption,
+    SettingsOption,
+    TagOption,
+    TicksPerBinOption,
+)
 
 __all__ = ["app"]
 
@@ -26,6 +36,62 @@ def model_check(file: Annotated[Path, typer.Argument(help="ONNX file.")]) -> Non
     typer.echo(
         f"{file}: meets the contract{', untrained' if record.untrained else ''}; sha256 {record.sha256}"
     )
+
+
+@app.command("evaluate")
+def model_evaluate(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="Working directory of a finished campaign, or event files with truth."),
+    ],
+    model: Annotated[
+        str, typer.Option(help="ONNX file or 'bundled'; scores event files on the CPU.")
+    ] = "bundled",
+    output: Annotated[Path, typer.Option(help="Folder for evaluation.json and the pictures.")] = Path(
+        "evaluation"
+    ),
+    compare: Annotated[
+        Path | None, typer.Option(help="evaluation.json of another model or run to compare with.")
+    ] = None,
+    baseline: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Native event files to train the classical baseline on; may be given several times."
+        ),
+    ] = None,
+    detector: DetectorOption = None,
+    charge_scale: ChargeScaleOption = None,
+    tag: TagOption = "gauss",
+    ticks_per_bin: TicksPerBinOption = 1,
+    profile: Annotated[str, typer.Option(help="Preprocessing profile.")] = "protodune-sp-2021",
+    planes: Annotated[str, typer.Option(help="Planes to classify.")] = "0,1,2",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads that score.")] = 1,
+    resamples: Annotated[int, typer.Option(min=0, help="Draws of events behind the uncertainties.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal draws.")] = 1,
+    campaign: CampaignOption = None,
+) -> None:
+    """Say how good the scores are, on events whose truth is known.
+
+    Example: [bold]protosonic model evaluate held-out/*.h5 --model cnn.onnx --baseline train.h5[/bold]
+    """
+    from protosonic.events.reader import ReaderOptions
+    from protosonic.stages.evaluate import EvaluationOptions, as_planes, as_profile, evaluate_and_show
+
+    options = EvaluationOptions(
+        sources=tuple(sources),
+        model=model,
+        reader=ReaderOptions(
+            detector=detector, charge_scale=charge_scale, tag=tag, ticks_per_bin=ticks_per_bin
+        ),
+        profile=as_profile(profile),
+        planes=as_planes(planes),
+        threads=threads,
+        baseline=tuple(baseline or ()),
+        resamples=resamples,
+        seed=seed,
+        campaign=campaign,
+    )
+    typer.echo(evaluate_and_show(options, output, compare))
 
 
 @app.command("repository")

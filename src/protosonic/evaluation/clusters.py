@@ -51,7 +51,8 @@ def geometric_mean(
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.exp(sums / total[:, None])
-    return (mean / mean.sum(axis=1, keepdims=True)).astype(np.float32)
+        normalised: NDArray[np.float32] = (mean / mean.sum(axis=1, keepdims=True)).astype(np.float32)
+    return normalised
 
 
 def truth_clusters(sample: Sample) -> tuple[Sample, NDArray[np.intp], int]:

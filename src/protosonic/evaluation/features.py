@@ -71,14 +71,16 @@ def _features_of_plane(hits: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     n = len(place)
     tree = cKDTree(place)
     # The first neighbour is the hit itself. Where there are fewer, the distance is infinite and the index n.
-    distance, neighbour = tree.query(place, k=NEIGHBOURS + 1, distance_upper_bound=_FAR)
-    distance, neighbour = distance[:, 1:], neighbour[:, 1:]
+    found = tree.query(place, k=NEIGHBOURS + 1, distance_upper_bound=_FAR)
+    distance, neighbour = (np.asarray(part)[:, 1:] for part in found)
     is_there = np.isfinite(distance)
     near = np.where(is_there, neighbour, 0)
     columns: list[NDArray[Any]] = [hits["rms"], hits["peak_amplitude"], hits["integral"]]
     columns += [np.minimum(distance[:, rank - 1], _FAR) for rank in _DISTANCE_RANKS]
     columns += [(distance <= radius).sum(axis=1) for radius in _RADII]
-    columns += [tree.query_ball_point(place, radius, return_length=True) for radius in _COUNT_RADII]
+    columns += [
+        np.asarray(tree.query_ball_point(place, radius, return_length=True)) for radius in _COUNT_RADII
+    ]
     charge = np.append(hits["integral"], 0.0)[np.where(is_there, neighbour, n)]
     columns += [np.where(distance <= radius, charge, 0).sum(axis=1) for radius in _RADII]
     offset = np.where(is_there[..., None], place[near] - place[:, None, :], 0.0)

@@ -126,4 +126,5 @@ def labelled_hits(
 def angle_to_drift(particles: Particles) -> NDArray[np.float32]:
     """Angle of each particle's start to the drift direction in degrees, 0 to 90, float32 [particles]."""
     along = np.abs(particles.direction_x.astype(np.float64)).clip(0, 1)
-    return np.degrees(np.arccos(along)).astype(np.float32)
+    angle: NDArray[np.float32] = np.degrees(np.arccos(along)).astype(np.float32)
+    return angle

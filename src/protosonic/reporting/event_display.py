@@ -12,6 +12,8 @@ from protosonic.campaign.provenance import read_campaign
 from protosonic.dataset.read import read_event
 from protosonic.detectors.geometry import PLANE_NAMES
 from protosonic.errors import ConfigError, DataError
+from protosonic.evaluation.figures import predicted_label
+from protosonic.events.truth import HitTruth
 from protosonic.publish import publish
 from protosonic.reporting.terminal import UNTRAINED_WARNING
 
@@ -26,11 +28,18 @@ if TYPE_CHECKING:
     from protosonic.events.model import Event
     from protosonic.events.reader import ReaderOptions
 
-__all__ = ["CLASS_COLOURS", "PlaneView", "busiest_planes", "draw_planes", "draw_source", "figure_bytes"]
+__all__ = [
+    "CLASS_COLOURS",
+    "PlaneView",
+    "busiest_planes",
+    "draw_planes",
+    "draw_source",
+    "figure_bytes",
+    "figure_class",
+]
 
 # Colours that remain apart with colour-vision deficiency (Okabe and Ito).
 CLASS_COLOURS = {"track": "#0072B2", "em": "#D55E00", "none": "#999999", "michel": "#009E73"}
-MICHEL_CUT = 0.5
 _CHARGE_LIMIT = 10.0
 
 
@@ -95,7 +104,7 @@ def draw_planes(views: Sequence[PlaneView], note: str | None = None) -> Figure:
 
     A `note` stands above them.
     """
-    matplotlib_figure = _import_figure()
+    matplotlib_figure = figure_class()
     figure = matplotlib_figure(figsize=(11, 3.6 * len(views)), layout="constrained")
     if note:
         figure.suptitle(note, fontsize=10, color="#B22222")
@@ -173,9 +182,8 @@ def _draw_plane(axes: Axes, view: PlaneView) -> None:
 
 def hit_classes(hits: Mapping[str, NDArray[Any]]) -> NDArray[np.str_]:
     """Name the class of each hit: michel above 0.5 of its own score, else the largest of track, em and none."""
-    names = np.array(["track", "em", "none"])
-    best = names[np.argmax(np.stack([hits[name] for name in names]), axis=0)]
-    return np.where(hits["michel"] > MICHEL_CUT, "michel", best)
+    scores = np.stack([hits[name] for name in HitTruth.LABELS], axis=1)
+    return np.array(HitTruth.LABELS)[predicted_label(scores)]
 
 
 def _views_of_file(source: Path, entry: int, options: ReaderOptions) -> list[PlaneView]:
@@ -220,7 +228,14 @@ def _views_of_event(event: Event) -> list[PlaneView]:
     return views
 
 
-def _import_figure() -> type[Figure]:
+def figure_class() -> type[Figure]:
+    """Give matplotlib's figure, without the state of pyplot.
+
+    Raises
+    ------
+    ConfigError
+        matplotlib is missing.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

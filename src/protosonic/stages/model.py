@@ -15,7 +15,7 @@ from protosonic.publish import publish, sha256_of
 if TYPE_CHECKING:
     from protosonic.config import Settings
 
-__all__ = ["check_model", "prepare_model"]
+__all__ = ["check_model", "model_file", "prepare_model"]
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +44,8 @@ def prepare_model(
     ModelError
         The model is missing, does not meet the contract, or must not be used with ``precision: fast``.
     """
-    from protosonic.inference.bundled import bundled_model
-
-    source = bundled_model() if settings.model.path == BUNDLED else Path(settings.model.path)
-    _check_exists(source)
     with publish(output) as part:
-        shutil.copyfile(source, part)
+        shutil.copyfile(model_file(settings.model.path), part)
     if weights is None:
         record = check_model(output)
     else:  # recognising the network checks it as well
@@ -69,6 +65,21 @@ def prepare_model(
     write_record(record_file, record)
     log.info("%s: sha256 %s%s", record.path, record.sha256, ", untrained" if record.untrained else "")
     return record
+
+
+def model_file(model: str) -> Path:
+    """Give the file of a model: an ONNX file, or ``bundled``.
+
+    Raises
+    ------
+    ModelError
+        There is no such file.
+    """
+    from protosonic.inference.bundled import bundled_model
+
+    path = bundled_model() if model == BUNDLED else Path(model)
+    _check_exists(path)
+    return path
 
 
 def check_model(path: Path) -> ModelRecord:
