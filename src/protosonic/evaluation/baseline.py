@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,8 @@ class Baseline:
         int8 [hits]: classes; those of unknown class are left out.
     seed
         Decides which hits are thinned out.
+    threads
+        CPU threads. Left to itself OpenMP takes every core, and waits for those that others use.
 
     Raises
     ------
@@ -39,9 +42,12 @@ class Baseline:
         Code ``no-truth``: the hits do not hold both tracks and showers.
     """
 
-    def __init__(self, features: NDArray[np.float32], label: NDArray[np.int8], seed: int) -> None:
+    def __init__(
+        self, features: NDArray[np.float32], label: NDArray[np.int8], seed: int, threads: int = 1
+    ) -> None:
         try:
             from sklearn.ensemble import HistGradientBoostingClassifier
+            from threadpoolctl import threadpool_limits
         except ImportError as error:
             raise ConfigError(
                 "the baseline needs scikit-learn", hint="Install it with: pip install 'protosonic[evaluate]'"
@@ -58,30 +64,32 @@ class Baseline:
                 found=f"{len(known)} hits of known class",
             )
         settings: dict[str, Any] = {
-            "max_iter": 200,
+            "max_iter": 150,
             "learning_rate": 0.1,
-            "max_leaf_nodes": 63,
+            "max_leaf_nodes": 31,
             "l2_regularization": 1.0,
             "early_stopping": False,
             "random_state": seed,
         }
         self.n_training_hits = len(known)
-        self._classes = HistGradientBoostingClassifier(**settings)
-        self._classes.fit(features[plain], label[plain])
+        self._limits = partial(threadpool_limits, threads, "openmp")
         is_michel = label[known] == _MICHEL
-        self._michel = None
-        if is_michel.any():
-            self._michel = HistGradientBoostingClassifier(**settings)
-            self._michel.fit(features[known], is_michel)
+        self._classes = HistGradientBoostingClassifier(**settings)
+        self._michel = HistGradientBoostingClassifier(**settings) if is_michel.any() else None
+        with self._limits():
+            self._classes.fit(features[plain], label[plain])
+            if self._michel is not None:
+                self._michel.fit(features[known], is_michel)
 
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the scores, float32 [hits, 4]: track, em, none, michel; a class it has not seen scores 0."""
         scores = np.zeros((len(features), len(HitTruth.LABELS)), np.float32)
         if not len(features):
             return scores
-        scores[:, self._classes.classes_.astype(int)] = self._classes.predict_proba(features)
-        if self._michel is not None:
-            scores[:, _MICHEL] = self._michel.predict_proba(features)[:, 1]
+        with self._limits():
+            scores[:, self._classes.classes_.astype(int)] = self._classes.predict_proba(features)
+            if self._michel is not None:
+                scores[:, _MICHEL] = self._michel.predict_proba(features)[:, 1]
         return scores
 
 

@@ -248,7 +248,7 @@ def _train_baseline(options: EvaluationOptions) -> Baseline:
     for event in events_of_files(options.baseline, ReaderOptions(), profile, options.planes, None):
         features.append(hit_features(event.hits))
         labels.append(event.truth.label)
-    return Baseline(np.concatenate(features), np.concatenate(labels), options.seed)
+    return Baseline(np.concatenate(features), np.concatenate(labels), options.seed, options.threads)
 
 
 def _collect(
