@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from protosonic.detectors.geometry import PLANE_NAMES
 from protosonic.evaluation.roc import area_under_curve
 from protosonic.events.truth import HitTruth
 from protosonic.inference.architecture import eight_bit_steps
@@ -264,8 +265,12 @@ class _Checker:
         track, em, _, michel = range(4)
         shower = (logits[0][:, em] - logits[0][:, track]).cpu().numpy()
         either = (kind == track) | (kind == em)
-        for plane, name in enumerate("UVW"):
-            here = either & (self.plane == plane)
-            figures[f"auc_shower_{name}"] = area_under_curve(shower[here], kind[here] == em)
-        figures["auc_michel"] = area_under_curve(logits[1].cpu().numpy(), kind == michel)
+        areas = {
+            f"auc_shower_{name}": area_under_curve(shower[here], kind[here] == em)
+            for name, here in (
+                (name, either & (self.plane == plane)) for plane, name in enumerate(PLANE_NAMES)
+            )
+        }
+        areas["auc_michel"] = area_under_curve(logits[1].cpu().numpy(), kind == michel)
+        figures |= {name: area for name, area in areas.items() if area is not None}
         return figures
