@@ -25,17 +25,18 @@ app = typer.Typer(help="Work with models.", no_args_is_help=True)
 
 
 @app.command("check")
-def model_check(file: Annotated[Path, typer.Argument(help="ONNX file.")]) -> None:
-    """Check that an ONNX file meets the model contract.
+def model_check(
+    file: Annotated[Path, typer.Argument(help="ONNX file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Check that an ONNX file meets the model contract, and try it.
 
     Example: [bold]protosonic model check cnn.onnx[/bold]
     """
-    from protosonic.stages.model import check_model
+    from protosonic.reporting.model_report import print_model_report
+    from protosonic.stages.model_check import inspect_model
 
-    record = check_model(file)
-    typer.echo(
-        f"{file}: meets the contract{', untrained' if record.untrained else ''}; sha256 {record.sha256}"
-    )
+    print_model_report(inspect_model(file), as_json=as_json)
 
 
 @app.command("evaluate")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from protosonic.inference.hits import HitBatch
 
 __all__ = [
+    "INPUT_NAME",
+    "OUTPUTS",
     "PATCH_BYTES",
     "SCORE_NAMES",
     "Backend",

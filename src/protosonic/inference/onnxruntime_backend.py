@@ -8,10 +8,11 @@ import numpy as np
 import onnxruntime
 
 from protosonic.errors import ModelError
-from protosonic.inference.contract import ModelTensors, TensorSpec, join_scores
+from protosonic.inference.contract import INPUT_NAME, ModelTensors, TensorSpec, join_scores
 from protosonic.inference.hits import PatchBatch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -49,6 +50,11 @@ class OnnxRuntimeBackend:
     ------
     ModelError
         The file is not a model, or does not meet the contract.
+
+    Attributes
+    ----------
+    tensors
+        Tensor of the contract → name, type and shape in the file.
     """
 
     name = "onnxruntime"
@@ -87,13 +93,15 @@ class OnnxRuntimeBackend:
                 "ONNX Runtime cannot load the model",
                 file=model,
                 found=str(error).splitlines()[0],
-                hint="Check it with 'protosonic model check'",
+                hint="docs/models.md says what a model must look like, and how to convert others",
             ) from error
-        self._tensors = ModelTensors.match(
-            [_spec(node) for node in self._session.get_inputs()],
-            [_spec(node) for node in self._session.get_outputs()],
-            what=self._what,
-        )
+        inputs, outputs = map(_specs, (self._session.get_inputs(), self._session.get_outputs()))
+        self._tensors = ModelTensors.match(inputs, outputs, what=self._what)
+        by_name = {spec.name: str(spec) for spec in (*inputs, *outputs)}
+        self.tensors = {
+            INPUT_NAME: by_name[self._tensors.input],
+            **{name: by_name[found] for name, found in self._tensors.outputs.items()},
+        }
 
     def infer(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute scores; see :class:`protosonic.inference.contract.Backend`."""
@@ -119,6 +127,12 @@ class OnnxRuntimeBackend:
         return join_scores(dict(zip(names, values, strict=True)), len(patches), what=self._what)
 
 
-def _spec(node: onnxruntime.NodeArg) -> TensorSpec:
-    shape = tuple(size if isinstance(size, int) else None for size in node.shape)
-    return TensorSpec(node.name, _KSERVE_TYPES.get(node.type, node.type), shape)
+def _specs(nodes: Sequence[onnxruntime.NodeArg]) -> list[TensorSpec]:
+    return [
+        TensorSpec(
+            node.name,
+            _KSERVE_TYPES.get(node.type, node.type),
+            tuple(size if isinstance(size, int) else None for size in node.shape),
+        )
+        for node in nodes
+    ]

@@ -104,9 +104,12 @@ def _record(path: Path) -> ModelRecord:
 
 
 def _check_exists(path: Path) -> None:
-    if not path.is_file():
+    from protosonic.inference.foreign_models import refuse_foreign_model
+
+    if not path.exists():
         raise ModelError(
             "there is no such model file",
             file=path,
             hint="Set model.path to an ONNX file, or to 'bundled'; relative paths start at the working directory",
         )
+    refuse_foreign_model(path)
