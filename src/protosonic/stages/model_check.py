@@ -36,6 +36,8 @@ __all__ = ["ModelReport", "inspect_model"]
 CLASSES = OUTPUTS["em_trk_none_netout"]
 _TOLERANCE = 1e-5
 _HITS, _SEED = 4000, 1
+_SHAPE_TYPES = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+"""Of constants that are sizes and axes, not weights."""
 _CLEAR_GAIN = 0.05
 """Of the mean area under the curve; less is not worth a remark."""
 
@@ -117,10 +119,14 @@ def inspect_model(path: Path, profile_name: str = "protodune-sp-2021") -> ModelR
         size=path.stat().st_size,
         sha256=record.sha256,
         untrained=record.untrained,
-        producer=f"{proto.producer_name} {proto.producer_version}".strip() or "unknown",
+        producer=_producer(proto),
         opset=next((entry.version for entry in proto.opset_import if entry.domain in {"", "ai.onnx"}), 0),
         nodes=len(proto.graph.node),
-        parameters=sum(int(np.prod(tensor.dims)) for tensor in proto.graph.initializer),
+        parameters=sum(
+            int(np.prod(tensor.dims))
+            for tensor in proto.graph.initializer
+            if tensor.data_type not in _SHAPE_TYPES
+        ),
         tensors=plain.tensors,
         engine=fast.engine,
         engine_deviation=float(np.abs(fast.infer(patches) - reference).max()),
@@ -131,6 +137,12 @@ def inspect_model(path: Path, profile_name: str = "protodune-sp-2021") -> ModelR
     plain.close()
     fast.close()
     return report
+
+
+def _producer(proto: onnx.ModelProto) -> str:
+    # tf2onnx appends its git revision, or None where it has none.
+    version = proto.producer_version.removesuffix(" None")
+    return f"{proto.producer_name} {version}".strip() or "unknown"
 
 
 def _remarks_on_graph(proto: onnx.ModelProto) -> Iterator[str]:
