@@ -78,7 +78,7 @@ def model_file(model: str) -> Path:
     from protosonic.inference.bundled import bundled_model
 
     path = bundled_model() if model == BUNDLED else Path(model)
-    _check_exists(path)
+    _check_file(path)
     return path
 
 
@@ -92,7 +92,7 @@ def check_model(path: Path) -> ModelRecord:
     """
     from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 
-    _check_exists(path)
+    _check_file(path)
     OnnxRuntimeBackend(path, threads=1).close()
     return _record(path)
 
@@ -103,7 +103,7 @@ def _record(path: Path) -> ModelRecord:
     return ModelRecord(path=str(path), sha256=sha256_of(path), untrained=is_untrained(path))
 
 
-def _check_exists(path: Path) -> None:
+def _check_file(path: Path) -> None:
     from protosonic.inference.foreign_models import refuse_foreign_model
 
     if not path.exists():
