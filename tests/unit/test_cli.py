@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -321,6 +322,19 @@ def test_model_check_accepts_models_that_meet_the_contract(cli, tmp_path):
         in cli("model", "check", tmp_path / "untrained.onnx").out
     )
     assert "linear.onnx: meets the contract; sha256 " in cli("model", "check", tmp_path / "linear.onnx").out
+
+
+def test_model_check_says_what_a_model_is_for_people_and_for_programs(cli, tmp_path):
+    path = write_linear_model(tmp_path / "linear.onnx", linear_weights() * 1000)
+    outcome = cli("model", "check", path)
+    assert outcome.code == 0
+    assert "em_trk_none_netout  em_trk_none_netout FP32 [?, 3]\n" in outcome.out
+    assert "ONNX Runtime: another architecture than the published one" in outcome.out
+    assert "is the softmax missing?" in outcome.out
+    report = json.loads(cli("model", "check", path, "--json").out)
+    assert report["engine"] == "onnxruntime"
+    assert set(report["golden"]) == {"track", "em", "none", "michel"}
+    assert any("is the softmax missing?" in remark for remark in report["remarks"])
 
 
 @pytest.mark.parametrize("kind", ["missing", "text", "other names"])
