@@ -48,7 +48,7 @@ def test_the_documented_conversion_keeps_the_scores(tmp_path: Path, monkeypatch:
     assert python == "python"
     subprocess.run([sys.executable, *arguments], check=True, env=quiet, cwd=tmp_path)
     model = tmp_path / "cnn.onnx"
-    report = inspect_model(model)
+    report = inspect_model(str(model))
     assert report.engine == "sparse"
     assert report.parameters == 11_900_420
     assert report.tensors["michel_netout"].startswith("michel_netout/Sigmoid")

@@ -26,7 +26,7 @@ app = typer.Typer(help="Work with models.", no_args_is_help=True)
 
 @app.command("check")
 def model_check(
-    file: Annotated[Path, typer.Argument(help="ONNX file.")],
+    model: Annotated[str, typer.Argument(help="ONNX file, or 'bundled'.", metavar="FILE")],
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Check that an ONNX file meets the model contract, and try it.
@@ -36,7 +36,7 @@ def model_check(
     from protosonic.reporting.model_report import print_model_report
     from protosonic.stages.model_check import inspect_model
 
-    print_model_report(inspect_model(file), as_json=as_json)
+    print_model_report(inspect_model(model), as_json=as_json)
 
 
 @app.command("evaluate")

@@ -21,11 +21,10 @@ from protosonic.inference.golden import golden_patches
 from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 from protosonic.simulation.generator import simulate_event
 from protosonic.stages.infer import hit_batches, order_on_image
-from protosonic.stages.model import check_model
+from protosonic.stages.model import check_model, model_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -83,13 +82,13 @@ class ModelReport:
     remarks: tuple[str, ...]
 
 
-def inspect_model(path: Path, profile_name: str = "protodune-sp-2021") -> ModelReport:
+def inspect_model(model: str, profile_name: str = "protodune-sp-2021") -> ModelReport:
     """Check a model against the contract, and try it on the golden batch and on simulated hits.
 
     Parameters
     ----------
-    path
-        The file.
+    model
+        An ONNX file, or ``bundled``.
     profile_name
         Preprocessing of the simulated hits.
 
@@ -98,6 +97,7 @@ def inspect_model(path: Path, profile_name: str = "protodune-sp-2021") -> ModelR
     ModelError
         It is missing, is no ONNX file, does not meet the contract or gives scores that are not finite.
     """
+    path = model_file(model)
     record = check_model(path)
     proto = onnx.load(path, load_external_data=False)
     patches = golden_patches()
@@ -115,7 +115,7 @@ def inspect_model(path: Path, profile_name: str = "protodune-sp-2021") -> ModelR
         areas, order_remarks = _try_on_simulated_hits(fast, profile_name)
         remarks += order_remarks
     report = ModelReport(
-        path=str(path),
+        path=model,
         size=path.stat().st_size,
         sha256=record.sha256,
         untrained=record.untrained,

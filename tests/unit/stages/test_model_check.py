@@ -65,6 +65,10 @@ def charge_model(path: Path, columns: tuple[int, int, int]) -> Path:
     return path
 
 
+def inspect(path: Path) -> ModelReport:
+    return inspect_model(str(path))
+
+
 def remarks(report: ModelReport) -> str:
     return "\n".join(report.remarks)
 
@@ -72,7 +76,7 @@ def remarks(report: ModelReport) -> str:
 def test_the_published_network_is_recognised_and_its_facts_are_given(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     write_untrained_model(path)
-    report = inspect_model(path)
+    report = inspect(path)
     assert (report.opset, report.nodes, report.parameters) == (17, 12, 11_900_420)
     assert report.size == path.stat().st_size
     assert (report.engine, report.producer, report.untrained) == ("sparse", "protosonic", True)
@@ -90,28 +94,35 @@ def test_the_published_network_is_recognised_and_its_facts_are_given(tmp_path: P
 
 
 def test_a_model_without_remarks_is_tried_on_simulated_hits(tmp_path: Path) -> None:
-    report = inspect_model(charge_model(tmp_path / "model.onnx", (0, 1, 2)))
+    report = inspect(charge_model(tmp_path / "model.onnx", (0, 1, 2)))
     assert report.engine == "onnxruntime"
     assert report.areas["none"] > 0.8
     assert report.remarks == ()
 
 
+def test_the_bundled_network_needs_no_remark() -> None:
+    report = inspect_model("bundled")
+    assert (report.path, report.engine, report.untrained) == ("bundled", "sparse", False)
+    assert min(report.areas.values()) > 0.9
+    assert report.remarks == ()
+
+
 def test_another_order_of_the_columns_is_noticed(tmp_path: Path) -> None:
-    right = inspect_model(charge_model(tmp_path / "right.onnx", (0, 1, 2)))
+    right = inspect(charge_model(tmp_path / "right.onnx", (0, 1, 2)))
     # What is called none stands in column 0, track in column 1, em in column 2.
-    report = inspect_model(charge_model(tmp_path / "turned.onnx", (1, 2, 0)))
+    report = inspect(charge_model(tmp_path / "turned.onnx", (1, 2, 0)))
     assert "fit none, track, em better than track, em, none" in remarks(report)
     assert report.areas["none"] < right.areas["none"] - 0.2
 
 
 def test_logits_instead_of_scores_are_noticed(tmp_path: Path) -> None:
-    report = inspect_model(write_linear_model(tmp_path / "model.onnx", linear_weights() * 1000))
+    report = inspect(write_linear_model(tmp_path / "model.onnx", linear_weights() * 1000))
     assert "is the last layer missing?" in remarks(report)
     assert "is the softmax missing?" in remarks(report)
 
 
 def test_a_network_that_ignores_its_input_is_noticed(tmp_path: Path) -> None:
-    report = inspect_model(write_linear_model(tmp_path / "model.onnx", np.zeros((4, 48, 48))))
+    report = inspect(write_linear_model(tmp_path / "model.onnx", np.zeros((4, 48, 48))))
     assert "does not look at its input" in remarks(report)
 
 
@@ -126,7 +137,7 @@ def test_scores_that_depend_on_the_batch_are_noticed(tmp_path: Path) -> None:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     onnx.save(model, tmp_path / "model.onnx")
-    report = inspect_model(tmp_path / "model.onnx")
+    report = inspect(tmp_path / "model.onnx")
     assert "scores depend on the batch" in remarks(report)
 
 
@@ -134,7 +145,7 @@ def test_weights_in_other_files_are_noticed(tmp_path: Path) -> None:
     onnx.save(
         untrained_model(), tmp_path / "model.onnx", save_as_external_data=True, location="model.onnx.data"
     )
-    assert "save the model as a single file" in remarks(inspect_model(tmp_path / "model.onnx"))
+    assert "save the model as a single file" in remarks(inspect(tmp_path / "model.onnx"))
 
 
 @pytest.mark.parametrize(
@@ -152,13 +163,13 @@ def test_models_of_other_frameworks_are_named_with_the_way_out(
     path = tmp_path / "model.pb"
     path.write_bytes(content)
     with pytest.raises(ModelError, match=what) as caught:
-        inspect_model(path)
+        inspect(path)
     assert "Convert it with tf2onnx" in str(caught.value) or "torch.onnx.export" in str(caught.value)
 
 
 def test_a_saved_model_folder_is_named_and_another_folder_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="this is a folder"):
-        inspect_model(tmp_path)
+        inspect(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(b"")
     with pytest.raises(ModelError, match="a TensorFlow SavedModel, not an ONNX file"):
-        inspect_model(tmp_path)
+        inspect(tmp_path)
