@@ -349,6 +349,30 @@ def test_model_check_exits_with_code_4_for_others(cli, tmp_path, kind):
     assert outcome.err.splitlines()[-1].startswith(f"error: {path}: ")
 
 
+def test_evaluating_a_campaign_gives_what_evaluating_its_file_gives(cli, finished, native, tmp_path):
+    of_campaign = cli("model", "evaluate", finished, "--output", tmp_path / "campaign")
+    assert of_campaign.code == 0
+    assert "hits, track vs shower" in of_campaign.out
+    arguments = ("--planes", "2", "--compare", tmp_path / "campaign" / "evaluation.json")
+    of_file = cli("model", "evaluate", native, "--output", tmp_path / "file", *arguments)
+    assert of_file.code == 0
+    assert "AUC, network: this − other" in of_file.out
+    assert "same events" in of_file.out
+    one, other = (
+        json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("campaign", "file")
+    )
+    assert one["sample"]["hits"] > 50
+    assert one["sample"]["digest"] == other["sample"]["digest"]
+    for level in ("hits", "truth_clusters"):
+        here, there = (content["scorers"]["network"][level] for content in (one, other))
+        assert here["confusion"] == there["confusion"]
+        areas = [part["track_vs_shower"]["overall"]["auc"] for part in (here, there)]
+        assert areas[0]["value"] == pytest.approx(areas[1]["value"], abs=1e-5)
+        assert areas[0]["uncertainty"] == pytest.approx(areas[1]["uncertainty"], abs=1e-4)
+    for name in ("roc.png", "parts.png", "reliability.png", "confusion.png"):
+        assert (tmp_path / "file" / name).read_bytes().startswith(b"\x89PNG")
+
+
 def test_stages_make_a_campaign_that_verifies(cli, finished):
     outcome = cli("verify", finished, "--inputs")
     assert outcome.code == 0

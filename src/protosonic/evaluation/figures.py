@@ -228,7 +228,7 @@ def _cuts(
 
 def _reliability(question: _Question, resampler: Resampler) -> Reliability:
     score, event = question.score, question.part.event
-    column = np.minimum((score * RELIABILITY_BINS).astype(np.intp), RELIABILITY_BINS - 1)
+    column = (score * RELIABILITY_BINS).astype(np.intp).clip(0, RELIABILITY_BINS - 1)
     number = resampler.counts(event, column, RELIABILITY_BINS)
     summed = resampler.counts(event, column, RELIABILITY_BINS, score)
     signal = resampler.counts(event, column, RELIABILITY_BINS, question.is_signal.astype(np.float64))
