@@ -1,13 +1,13 @@
 """Campaigns through every fault of an endpoint: complete, with the right scores, and a record of what happened.
 
 Each is disturbed once about a third of its hits are scored, with requests under way; where all that follows is slow,
-after three quarters: a quarter is five partitions.
+after three quarters: a quarter is five partitions. What is mended is mended when the fault has been noticed, and before
+more partitions start (``Disturbed.go``): no test depends on how fast the machine is.
 """
 
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +17,7 @@ import pytest
 
 from integration.faults.certificates import ServerCertificate
 from integration.faults.corruptions import not_finite
-from integration.faults.disturbed import Disturbed, Losses, Prepared, after
+from integration.faults.disturbed import PARTITIONS, Disturbed, Losses, Prepared, after
 from integration.faults.proxy import FaultProxy
 from integration.faults.scripted_server import ScriptedServer
 from integration.faults.servers import FaultyServer, Repository
@@ -117,6 +117,11 @@ def changed(repository: Repository, server: FaultyServer, models: dict[str, Path
         server.load()
 
 
+def assert_came_back(campaign: Disturbed, url: str) -> None:
+    """Jobs that start after the return use the endpoint: it scores more than the two under way can have had of it."""
+    assert campaign.hits_after_mending[url] > 2 * sum(campaign.hits_by.values()) / PARTITIONS
+
+
 def test_never_there(prepared: Prepared, nobody: str, tmp_path: Path, check: Check) -> None:
     campaign = prepared.at(tmp_path / "run", nobody)
     campaign.go()
@@ -138,50 +143,30 @@ def test_killed(prepared: Prepared, server: FaultyServer, tmp_path: Path, check:
 
 
 def test_stopped_for_a_while(prepared: Prepared, server: FaultyServer, tmp_path: Path, check: Check) -> None:
-    def stop_for_a_while() -> None:
-        server.process.suspend()
-        time.sleep(12)  # longer than a request may take
-        server.process.resume()
-
     campaign = prepared.at(tmp_path / "run", server.url)
-    campaign.go(after(server, SHARE, prepared.hits), stop_for_a_while)
-    check("SIGSTOP for 12 s, then SIGCONT", campaign)
+    campaign.go(after(server, SHARE, prepared.hits), server.process.suspend, server.process.resume)
+    check("SIGSTOP until a request took too long, then SIGCONT", campaign)
     assert campaign.failures["timeout"] > 0
     assert campaign.fallbacks
-    assert campaign.hits_by[server.url] > prepared.hits / 2, "jobs came back to it"
+    assert_came_back(campaign, server.url)
 
 
 def test_restarted(prepared: Prepared, server: FaultyServer, tmp_path: Path, check: Check) -> None:
-    """On one core: a fast CPU must not score all that is left before the server is back."""
-
-    def restart() -> None:
-        server.stop()
-        server.start()
-
     campaign = prepared.at(tmp_path / "run", server.url)
-    campaign.go(after(server, SHARE, prepared.hits), restart, cores=1)
+    campaign.go(after(server, SHARE, prepared.hits), server.stop, server.start)
     check("restart", campaign)
     assert STATUS_CLASSES.intersection(campaign.failures)
-    assert server.scored > 0, "jobs came back to it"  # it counts since its start
+    assert_came_back(campaign, server.url)
 
 
 def test_model_unloaded_and_loaded_again(
     prepared: Prepared, server: FaultyServer, tmp_path: Path, check: Check
 ) -> None:
-    """On one core, as above."""
-    scored: list[int] = []
-
-    def unload_and_load() -> None:
-        server.unload()
-        time.sleep(3)  # a rolling update takes its time
-        server.load()
-        scored.append(server.scored)
-
     campaign = prepared.at(tmp_path / "run", server.url)
-    campaign.go(after(server, SHARE, prepared.hits), unload_and_load, cores=1)
-    check("model unloaded for 3 s and loaded", campaign)
+    campaign.go(after(server, SHARE, prepared.hits), server.unload, server.load)
+    check("model unloaded, and loaded again", campaign)
     assert campaign.failures["not-ready"] > 0
-    assert server.scored > scored[0], "jobs came back to it"
+    assert_came_back(campaign, server.url)
 
 
 def test_queue_full(
@@ -273,18 +258,19 @@ def test_token_expired_and_renewed(
     token_file.write_text(secret)
     with TokenGate(server.ports.grpc, secret) as gate:
 
-        def expire_and_renew() -> None:
+        def expire() -> None:
             gate.token = "second-secret"
-            await_true(lambda: gate.refused > 0)
-            time.sleep(2)  # what issues tokens is not there at once
+
+        def renew() -> None:
             (tmp_path / "newer").write_text(gate.token)
             (tmp_path / "newer").rename(token_file)
 
         campaign = prepared.at(tmp_path / "run", {"url": gate.url, "token_file": str(token_file)})
-        campaign.go(after(server, SHARE, prepared.hits), expire_and_renew)
-        check("token expired, renewed 2 s later", campaign)
+        campaign.go(after(server, SHARE, prepared.hits), expire, renew)
+        check("token expired, and renewed", campaign)
+        assert gate.refused > 0
         assert campaign.failures["unauthenticated"] > 0
-        assert campaign.hits_by[gate.url] > prepared.hits / 2, "jobs came back to it"
+        assert_came_back(campaign, gate.url)
     for path in (tmp_path / "run").rglob("*"):
         if path.is_file():
             assert b"-secret" not in path.read_bytes(), path
@@ -345,16 +331,16 @@ def test_proxy_resets(
     prepared: Prepared, server: FaultyServer, proxy: FaultProxy, tmp_path: Path, check: Check
 ) -> None:
     def reset_again_and_again() -> None:
-        for _ in range(10):
+        for _ in range(5):
+            is_back = after(server, 0.02, prepared.hits)
             proxy.behave(reset=True)
             proxy.behave()
-            time.sleep(0.5)
+            await_true(is_back)  # jobs came back to it
 
     campaign = prepared.at(tmp_path / "run", proxy.url)
     campaign.go(after(server, SHARE, prepared.hits), reset_again_and_again)
-    check("proxy: resets all connections every 0.5 s for 5 s", campaign)
+    check("proxy: resets all connections five times", campaign)
     assert campaign.failures["unavailable"] > 0
-    assert campaign.hits_by[proxy.url] > prepared.hits / 2, "jobs came back to it"
 
 
 def test_name_that_does_not_resolve(prepared: Prepared, tmp_path: Path, check: Check) -> None:

@@ -56,7 +56,8 @@ def main() -> None:
     """Run the command line; every error of ours becomes one message and the exit code of its class."""
     from protosonic.failures import guarded
 
-    # Jobs compute in threads of their own. Those of a linear algebra library would only spin beside them: two jobs of
-    # one thread each on two cores take almost twice as long with them. It reads these before anything computes.
-    os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    # Jobs compute in threads of their own. Those of NumPy's linear algebra would only spin beside them: two jobs of one
+    # thread each on two cores take almost twice as long with them. It reads this when it is loaded. MKL's variable
+    # is left alone: PyTorch, which trains, takes its own number of threads from it.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     sys.exit(guarded(app, sys.argv[1:]))

@@ -13,13 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from integration.faults.servers import FaultyServer
-from integration.serving import HANGS_AFTER_S, await_true
+from integration.serving import HANGS_AFTER_S, await_true, suspended
 from support.campaign import CampaignRun, assert_same_hits, clean_environment, protosonic
 
 PARTITIONS = 20
 HITS = "1500"
 """Of an event, at least."""
+MOST_BEFORE_MENDING = PARTITIONS - 6
+"""Two more are under way then, and four have yet to start."""
 TOLERANCE = 1e-5
 IMPATIENT = {
     "connect_timeout_s": 2.0,
@@ -100,27 +104,39 @@ class Disturbed:
     run: CampaignRun
     seconds: float = 0.0
     output: str = ""
-    _statuses: list[dict[str, Any]] = field(default_factory=list)
+    _before: set[str] = field(default_factory=set)
 
     def go(
         self,
         when: Callable[[], bool] = lambda: True,
-        disturb: Callable[[], None] = lambda: None,
+        disturb: Callable[[], object] = lambda: None,
+        mend: Callable[[], object] | None = None,
         *,
-        cores: int = 2,
         expect: int = 0,
     ) -> None:
-        """Run it to the end, and disturb it once, when a condition holds."""
+        """Run it to the end, and disturb it once, when a condition holds.
+
+        What is to be mended is mended when a partition has recorded a failure. No job starts meanwhile, though those
+        that run go on: so work is left for the endpoint, however fast the CPU is and however slow the mending.
+        """
         start = time.monotonic()
         log = self.run.workdir / "output.log"
         with log.open("w") as file:
             process = subprocess.Popen(
-                self.run.command(cores=cores), stdout=file, stderr=subprocess.STDOUT, env=clean_environment()
+                self.run.command(), stdout=file, stderr=subprocess.STDOUT, env=clean_environment()
             )
             try:
                 await_true(lambda: when() or process.poll() is not None)
                 assert process.poll() is None, f"ended before it was disturbed: {log.read_text()}"
                 disturb()
+                if mend is not None:
+                    await_true(lambda: bool(self.failures) or process.poll() is not None)
+                    assert process.poll() is None, f"ended before it was mended: {log.read_text()}"
+                    [snakemake] = psutil.Process(process.pid).children()
+                    with suspended(snakemake):
+                        mend()
+                        self._before = set(self._statuses())
+                    assert len(self._before) <= MOST_BEFORE_MENDING, "nothing is left for the endpoint"
                 process.wait(HANGS_AFTER_S)
             finally:
                 process.kill()
@@ -128,14 +144,15 @@ class Disturbed:
         self.seconds = time.monotonic() - start
         self.output = log.read_text()
         assert process.returncode == expect, self.output
-        self._statuses = [
-            json.loads(path.read_text()) for path in sorted(self.run.work.glob("status/*.json"))
-        ]
+
+    def _statuses(self) -> dict[str, dict[str, Any]]:
+        paths = sorted(self.run.work.glob("status/*.json"))
+        return {path.stem: json.loads(path.read_text()) for path in paths}
 
     @property
     def uses(self) -> list[dict[str, Any]]:
         """What every partition recorded of every backend."""
-        return [use for status in self._statuses for use in status["backends"]]
+        return [use for status in self._statuses().values() for use in status["backends"]]
 
     @property
     def failures(self) -> Counter[str]:
@@ -154,10 +171,13 @@ class Disturbed:
     @property
     def hits_by(self) -> Counter[str]:
         """Hits by endpoint, or by backend where that is none."""
-        total: Counter[str] = Counter()
-        for use in self.uses:
-            total[use["endpoint"] or use["backend"]] += use["hits"]
-        return total
+        return _hits_by(self.uses)
+
+    @property
+    def hits_after_mending(self) -> Counter[str]:
+        """The same of the partitions that were not done when the fault was mended."""
+        later = [status for name, status in self._statuses().items() if name not in self._before]
+        return _hits_by([use for status in later for use in status["backends"]])
 
     def check(self, undisturbed: Disturbed) -> None:
         """Check that it is complete, and that its scores are those of the undisturbed campaign."""
@@ -173,6 +193,13 @@ class Disturbed:
         totals = self.run.campaign()["totals"]["hits_by_backend"]
         assert sum(totals.values()) == sum(self.hits_by.values()) == len(self.run.hits())
         self.run.verify()
+
+
+def _hits_by(uses: list[dict[str, Any]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for use in uses:
+        total[use["endpoint"] or use["backend"]] += use["hits"]
+    return total
 
 
 def after(server: FaultyServer, share: float, hits: int) -> Callable[[], bool]:

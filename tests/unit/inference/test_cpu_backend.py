@@ -193,8 +193,31 @@ def _other_shape(file: WeightsFile) -> WeightsFile:
     return file
 
 
+def _other_golden_batch(file: WeightsFile) -> WeightsFile:
+    with np.load(file.path) as arrays:
+        np.savez(file.path, **dict(arrays) | {"golden_scores": np.zeros((15, 4), np.float32)})
+    return file
+
+
+def _as_if_encrypted(file: WeightsFile) -> WeightsFile:
+    content = bytearray(file.path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # of the first member, in the directory at the end
+    file.path.write_bytes(content)
+    return file
+
+
 @pytest.mark.parametrize(
-    "damage", [_other_model, _flipped_bit, _cut_short, _missing, _no_archive, _other_shape]
+    "damage",
+    [
+        _other_model,
+        _flipped_bit,
+        _cut_short,
+        _missing,
+        _no_archive,
+        _other_shape,
+        _other_golden_batch,
+        _as_if_encrypted,
+    ],
 )
 def test_a_weights_file_that_cannot_be_trusted_is_left_and_the_model_read(
     network: Path,

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import zipfile
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from protosonic import __version__
+from protosonic.inference.golden import GOLDEN_PATCHES
 from protosonic.inference.sparse_engine.weights import FEATURES, HIDDEN, KERNEL, POSITIONS, CnnWeights
 from protosonic.publish import publish
 
@@ -37,6 +37,7 @@ SHAPES = {
     "classes_bias": (3,),
     "michel": (32, 1),
     "michel_bias": (1,),
+    "golden_scores": (GOLDEN_PATCHES, 4),
 }
 
 log = logging.getLogger(__name__)
@@ -95,18 +96,17 @@ def read_weights(file: WeightsFile) -> KnownNetwork | None:
             if not np.array_equal(arrays["head"], _head(file.model_sha256)):
                 log.warning("%s: of another model or version; the model is read instead", file.path)
                 return None
-            golden = arrays["golden_scores"]
             if "kernel" not in arrays:
-                return KnownNetwork(None, golden)
-            weights = CnnWeights(**{field.name: arrays[field.name] for field in fields(CnnWeights)})
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                return KnownNetwork(None, arrays["golden_scores"])
+            found = {name: arrays[name] for name in SHAPES}
+    except Exception as error:  # noqa: BLE001  (a bit of a damaged archive can make NumPy raise almost anything)
         log.warning("%s: cannot be used (%s); the model is read instead", file.path, error)
         return None
-    found = {name: (array.dtype, array.shape) for name, array in vars(weights).items()}
-    if found != {name: (np.float32, shape) for name, shape in SHAPES.items()}:
+    if any(array.dtype != np.float32 or array.shape != SHAPES[name] for name, array in found.items()):
         log.warning("%s: arrays of other types or shapes; the model is read instead", file.path)
         return None
-    return KnownNetwork(weights, golden)
+    golden = found.pop("golden_scores")
+    return KnownNetwork(CnnWeights(**found), golden)
 
 
 def _head(model_sha256: str) -> NDArray[np.uint8]:
