@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,6 @@ from support.campaign import CampaignRun, assert_same_hits, clean_environment, p
 PARTITIONS = 20
 HITS = "1500"
 """Of an event, at least."""
-MOST_BEFORE_MENDING = PARTITIONS - 6
-"""Two more are under way then, and four have yet to start."""
 TOLERANCE = 1e-5
 IMPATIENT = {
     "connect_timeout_s": 2.0,
@@ -116,8 +115,9 @@ class Disturbed:
     ) -> None:
         """Run it to the end, and disturb it once, when a condition holds.
 
-        What is to be mended is mended when a partition has recorded a failure. No job starts meanwhile, though those
-        that run go on: so work is left for the endpoint, however fast the CPU is and however slow the mending.
+        What is to be mended is mended when a partition has recorded a failure. No job starts while it is disturbed or
+        mended, though those under way go on, and they end before others start: so work is left for the endpoint,
+        however fast the CPU is and however slow the fault, and what it scores later is of jobs that came back to it.
         """
         start = time.monotonic()
         log = self.run.workdir / "output.log"
@@ -128,15 +128,18 @@ class Disturbed:
             try:
                 await_true(lambda: when() or process.poll() is not None)
                 assert process.poll() is None, f"ended before it was disturbed: {log.read_text()}"
-                disturb()
-                if mend is not None:
-                    await_true(lambda: bool(self.failures) or process.poll() is not None)
-                    assert process.poll() is None, f"ended before it was mended: {log.read_text()}"
+                if mend is None:
+                    disturb()
+                else:
                     [snakemake] = psutil.Process(process.pid).children()
                     with suspended(snakemake):
+                        disturb()
+                    await_true(lambda: bool(self.failures) or process.poll() is not None)
+                    assert process.poll() is None, f"ended before it was mended: {log.read_text()}"
+                    with suspended(snakemake):
                         mend()
+                        await_true(lambda: not _has_jobs(snakemake))
                         self._before = set(self._statuses())
-                    assert len(self._before) <= MOST_BEFORE_MENDING, "nothing is left for the endpoint"
                 process.wait(HANGS_AFTER_S)
             finally:
                 process.kill()
@@ -174,10 +177,10 @@ class Disturbed:
         return _hits_by(self.uses)
 
     @property
-    def hits_after_mending(self) -> Counter[str]:
-        """The same of the partitions that were not done when the fault was mended."""
+    def hits_after_mending(self) -> list[Counter[str]]:
+        """The same of each partition that was started after the fault was mended."""
         later = [status for name, status in self._statuses().items() if name not in self._before]
-        return _hits_by([use for status in later for use in status["backends"]])
+        return [_hits_by(status["backends"]) for status in later]
 
     def check(self, undisturbed: Disturbed) -> None:
         """Check that it is complete, and that its scores are those of the undisturbed campaign."""
@@ -200,6 +203,15 @@ def _hits_by(uses: list[dict[str, Any]]) -> Counter[str]:
     for use in uses:
         total[use["endpoint"] or use["backend"]] += use["hits"]
     return total
+
+
+def _has_jobs(snakemake: psutil.Process) -> bool:
+    """Whether a job is under way; those that ended stay zombies while Snakemake is suspended."""
+    for process in snakemake.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def after(server: FaultyServer, share: float, hits: int) -> Callable[[], bool]:
