@@ -159,6 +159,8 @@ def main() -> None:
                     "campaign [s]": whole.seconds,
                     "campaign CPU [s]": whole.cpu_seconds,
                     "infer alone [s]": alone.seconds,
+                    "campaign [hits/s]": hits / whole.seconds,
+                    "infer alone [hits/s]": hits / alone.seconds,
                     "campaign / infer alone": alone.seconds / whole.seconds,
                     "... without start-up": alone.without_start_up / whole.seconds,
                     "campaign / bare": hits / whole.seconds / rate,
