@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from integration.serving import ServeProcess
-from protosonic.inference.untrained import write_untrained_model
+from protosonic.inference.bundled import bundled_model
 from protosonic.serving.environment import find_or_create_environment
 from protosonic.serving.repository import ServedModel, write_repository
 from protosonic.serving.server import Ports, TritonServer, choose_ports
@@ -30,7 +31,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ONNX file of the bundled model."""
     path = tmp_path_factory.mktemp("model") / "model.onnx"
-    write_untrained_model(path, seed=1)
+    shutil.copyfile(bundled_model(), path)
     return path
 
 

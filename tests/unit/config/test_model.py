@@ -68,6 +68,16 @@ def test_defaults_are_the_documented_ones():
         },
         "merge": {"target_rows": 4_000_000, "row_group_rows": 250_000},
         "acceptance": {"max_quarantined_fraction": 0.0},
+        "training": {
+            "events": 40,
+            "validation_events": 3,
+            "held_out_events": 4,
+            "minutes": 25.0,
+            "steps": None,
+            "batch_size": 256,
+            "learning_rate": 5e-4,
+            "device": "auto",
+        },
     }
 
 
@@ -300,6 +310,14 @@ OTHER = {
     "merge.target_rows": 1,
     "merge.row_group_rows": 1,
     "acceptance.max_quarantined_fraction": 0.5,
+    "training.events": 240,
+    "training.validation_events": 6,
+    "training.held_out_events": 6,
+    "training.minutes": 5.0,
+    "training.steps": 1000,
+    "training.batch_size": 2048,
+    "training.learning_rate": 1e-3,
+    "training.device": "cpu",
     "inputs": [{"path": "other.h5"}],
 }
 

@@ -333,10 +333,10 @@ def test_an_extended_header_of_nonsense_is_refused(tmp_path: Path, record: bytes
 
 def test_a_frame_dense_beyond_reason_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_tar(tmp_path / "a.tar", frame_members([1, 2], np.ones((2, 100), np.float32)))
-    monkeypatch.setattr("protosonic.events.model.MAX_SAMPLES", 200)
+    monkeypatch.setattr("protosonic.events.waveform_builder.MAX_SAMPLES", 200)
     assert isinstance(read_one(path, **WIRECELL), Event)
     assert read_bad(path, ticks_per_bin=2, **WIRECELL).code == "hostile"
-    monkeypatch.setattr("protosonic.events.model.MAX_SAMPLES", 199)
+    monkeypatch.setattr("protosonic.events.waveform_builder.MAX_SAMPLES", 199)
     assert read_bad(path, **WIRECELL).code == "hostile"
 
 

@@ -9,7 +9,8 @@ import onnx
 import pytest
 
 from protosonic.errors import ConfigError, ModelError
-from protosonic.inference.untrained import is_untrained
+from protosonic.inference.bundled import bundled_model
+from protosonic.inference.untrained import write_untrained_model
 from protosonic.publish import sha256_of
 from protosonic.serving.repository import (
     ServedModel,
@@ -112,14 +113,21 @@ def test_a_folder_that_is_no_model_is_left_alone(tmp_path: Path, model: Path) ->
     assert (tmp_path / "emtrkmichel" / "config.pbtxt").read_text() == "zebra: 1\n"
 
 
-def test_without_a_file_the_untrained_model_is_written_and_said_to_be_untrained(
+def test_without_a_file_the_bundled_model_is_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = write_repository(tmp_path, None, ServedModel(), "onnxruntime")
-    assert is_untrained(folder / "1" / "model.onnx")
+    assert (folder / "1" / "model.onnx").read_bytes() == bundled_model().read_bytes()
     warn_if_untrained(None)
     warn_if_untrained(folder / "1" / "model.onnx")
-    assert caplog.text.count("untrained") == 2
+    assert "untrained" not in caplog.text
+
+
+def test_an_untrained_model_is_said_to_be_untrained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_untrained_model(tmp_path / "untrained.onnx")
+    folder = write_repository(tmp_path, tmp_path / "untrained.onnx", ServedModel(), "onnxruntime")
+    warn_if_untrained(folder / "1" / "model.onnx")
+    assert caplog.text.count("untrained") == 1
 
 
 def test_a_model_outside_the_contract_writes_nothing(tmp_path: Path) -> None:
