@@ -13,7 +13,7 @@ from protosonic.inference.onnxruntime_backend import OnnxRuntimeBackend
 from protosonic.publish import sha256_of
 from protosonic.training.calibration import calibrate
 from protosonic.training.export import export_model
-from protosonic.training.fit import FitOptions, fit
+from protosonic.training.fit import FitOptions, _steps_in_budget, fit
 from protosonic.training.network import HitNetwork, classes_of
 from protosonic.training.patches import Augmentation, BalancedBatches, PatchStore
 from protosonic.training.run import TrainingPlan, train_on
@@ -104,6 +104,21 @@ def test_equal_seeds_give_equal_networks(sets: tuple[TrainingSet, TrainingSet]) 
 def test_training_learns(sets: tuple[TrainingSet, TrainingSet]) -> None:
     history = fit(*sets, FitOptions(steps=150, batch_size=32, checks=3, average=0.95, device="cpu")).history
     assert history[-1]["validation_loss"] < history[0]["validation_loss"]
+
+
+def test_a_training_of_some_minutes_follows_the_pace() -> None:
+    by_time = FitOptions(minutes=10)
+    # 40 steps in 4 s after the first 10 in 6 s: 590 s are left, of which a tenth is for checks.
+    assert _steps_in_budget(50, 10.0, 0.0, 6.0, by_time) == 50 + 5310
+    # Half of the time is over, and the machine has become slow.
+    assert _steps_in_budget(310, 306.0, 0.0, 6.0, by_time) == 310 + 264
+    assert _steps_in_budget(500, 700.0, 0.0, 6.0, by_time) == 500
+
+
+def test_a_training_by_time_ends(sets: tuple[TrainingSet, TrainingSet]) -> None:
+    by_time = FitOptions(minutes=0.05, batch_size=8, checks=3, validation_hits=200, device="cpu")
+    result = fit(*sets, by_time)
+    assert result.history[-1]["step"] == result.facts["steps_done"] >= 50
 
 
 def test_training_ends_where_nothing_gets_better(sets: tuple[TrainingSet, TrainingSet]) -> None:

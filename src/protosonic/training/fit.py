@@ -41,7 +41,7 @@ class FitOptions:
     Attributes
     ----------
     steps
-        Batches; ``None``: as many as fit into `minutes`, found by measurement of the first.
+        Batches; ``None``: as many as fit into `minutes`, found by measurement, and anew at each check.
     minutes
         Wall time for the steps, where their number is not given.
     batch_size
@@ -141,7 +141,7 @@ def fit(training: TrainingSet, validation: TrainingSet, options: FitOptions) -> 
         if step == _WARM_UP_STEPS:
             warm = time.monotonic()
         if steps is None and step == _WARM_UP_STEPS + _MEASURED_STEPS:
-            steps = _steps_in_budget(start, warm, options)
+            steps = _steps_in_budget(step, time.monotonic(), start, warm, options)
             log.info("%d steps fit into %.1f minutes", steps, options.minutes)
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate * _schedule(step, steps)
@@ -172,6 +172,8 @@ def fit(training: TrainingSet, validation: TrainingSet, options: FitOptions) -> 
                 if since >= options.patience:
                     log.info("no better for %d checks", since)
                     break
+            if options.steps is None and step < steps:  # the machine may have become slower or faster
+                steps = _steps_in_budget(step, time.monotonic(), start, warm, options)
     averaged.load_state_dict(best)
     calibration = calibrate(averaged, *checker.logits(averaged))
     figures = {"float32": checker.check(averaged), "eight bits": checker.check(_rounded(averaged))}
@@ -200,12 +202,11 @@ def _keep_memory() -> None:
         mallopt(trim_threshold, 2**31 - 1)
 
 
-def _steps_in_budget(start: float, warm: float, options: FitOptions) -> int:
-    """Give how many steps the minutes hold, from the time of some; a tenth is for the checks."""
-    now = time.monotonic()
+def _steps_in_budget(done: int, now: float, start: float, warm: float, options: FitOptions) -> int:
+    """Give how many steps the minutes hold, from the time of those that are done; a tenth is for the checks."""
     left = 0.9 * (options.minutes * 60 - (now - start))
-    done = _WARM_UP_STEPS + _MEASURED_STEPS
-    return done + max(int(left * _MEASURED_STEPS / (now - warm)), done)
+    ahead = int(left * (done - _WARM_UP_STEPS) / (now - warm))
+    return done + max(ahead, _WARM_UP_STEPS + _MEASURED_STEPS - done, 0)
 
 
 def _schedule(step: int, steps: int | None) -> float:
