@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import io
+import os
 import random
 import shutil
 import signal
@@ -238,6 +239,13 @@ def test_killed_at_ten_random_moments_a_campaign_ends_with_the_undisturbed_datas
         )
         time.sleep(moments.uniform(0.3, 5.0))
         kill_tree(process)
+    # As if killed between the scores and the removal of the unit, which is hard to hit, and before the end.
+    (campaign.work / "accepted").unlink(missing_ok=True)
+    for status in campaign.work.glob("status/*.json"):
+        left = campaign.work / "units" / f"{status.stem}.h5"
+        left.parent.mkdir(exist_ok=True)
+        left.touch()
+        os.utime(left, (0, status.stat().st_mtime - 1))
     campaign.run()
     campaign.verify()
     assert_same_hits(campaign.hits(), quiet.hits())

@@ -71,6 +71,11 @@ class Layout:
         return self.work / "model" / "model.json"
 
     @property
+    def units(self) -> Path:
+        """Folder of the units, HDF5, which are removed when they are scored."""
+        return self.work / "units"
+
+    @property
     def failures(self) -> Path:
         """Folder of the records that failed jobs leave."""
         return self.work / "failures"

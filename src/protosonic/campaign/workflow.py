@@ -73,6 +73,16 @@ class CampaignWorkflow:
         self.settings = check_settings(dict(config))
         self.layout = Layout(self.settings.campaign.name)
 
+    def remove_scored_units(self) -> None:
+        """Remove the units whose partitions are scored; for the end of a workflow.
+
+        Snakemake removes them itself, unless it was killed after a job had published its scores and before that.
+        """
+        for unit in self.layout.units.glob("*.h5"):
+            status = self.layout.status(unit.stem)
+            if status.exists() and status.stat().st_mtime_ns > unit.stat().st_mtime_ns:
+                unit.unlink()
+
     def prepare_jobs(self) -> None:
         """Write the checked configuration for the jobs and tell them where it is.
 

@@ -192,6 +192,25 @@ def test_settings_for_jobs_hold_no_machine_paths(make_workflow):
     assert str(Path.cwd()) not in json.dumps(json.loads(Path(os.environ[SETTINGS_VARIABLE]).read_text()))
 
 
+def test_units_that_were_left_are_removed_when_they_are_scored(make_workflow):
+    workflow = make_workflow()
+    units = {name: workflow.layout.units / f"{name}.h5" for name in ("scored", "newer", "not-scored")}
+    statuses = {name: workflow.layout.status(name) for name in ("scored", "newer", "removed-before")}
+    for path in (*units.values(), *statuses.values()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (1000, 1000))
+    os.utime(statuses["scored"], (1001, 1001))
+    os.utime(units["newer"], (1001, 1001))
+    workflow.remove_scored_units()
+    assert {name for name, path in units.items() if path.exists()} == {"newer", "not-scored"}
+    assert all(path.exists() for path in statuses.values())
+
+
+def test_a_campaign_without_units_has_none_to_remove(make_workflow):
+    make_workflow().remove_scored_units()
+
+
 def test_garbage_is_collected_rarely_while_the_graph_of_jobs_grows():
     before = gc.get_threshold()
     try:
