@@ -16,6 +16,11 @@ wildcard_constraints:
     partition="[0-9a-f]{16}",
 
 
+def catalog_of_inputs(wildcards):
+    # Not before it is needed: training needs no inputs.
+    return expand("<work>/catalog/{block}.json", block=CAMPAIGN.blocks)
+
+
 def scores_of_partitions(wildcards):
     plan = checkpoints.partition.get().output.plan
     return expand(

@@ -1,6 +1,6 @@
 checkpoint partition:
     input:
-        catalog=expand("<work>/catalog/{block}.json", block=CAMPAIGN.blocks),
+        catalog=catalog_of_inputs,
     output:
         descriptors=directory("<work>/partitions"),
         plan="<work>/plan.json",

@@ -151,7 +151,8 @@ def test_stopped_for_a_while(prepared: Prepared, server: FaultyServer, tmp_path:
     campaign = prepared.at(tmp_path / "run", server.url)
     campaign.go(after(server, SHARE, prepared.hits), server.process.suspend, server.process.resume)
     check("SIGSTOP until a request took too long, then SIGCONT", campaign)
-    assert campaign.failures["timeout"] > 0
+    # A job that connects meanwhile sees another failure than one with a request under way.
+    assert STATUS_CLASSES.intersection(campaign.failures)
     assert campaign.fallbacks
     assert_came_back(campaign, server.url)
 

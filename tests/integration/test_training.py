@@ -179,7 +179,7 @@ def test_the_workflow_trains_and_evaluates(tmp_path: Path) -> None:
     run = CampaignRun(
         tmp_path,
         {
-            "inputs": [{"path": "data/*.h5"}],
+            "inputs": [{"path": "there-are-none/*.h5"}],
             "inference": {"policy": "cpu-only"},
             "training": {
                 "events": 4,

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["run_campaign", "snakemake_command", "workflow_folder"]
 
 DISK_IS_FULL_BYTES = 2**20
+TARGETS_WITHOUT_INPUTS = {"train", "train_network", "train_held_out"}
+"""Training simulates its own events."""
 
 
 def workflow_folder() -> Path:
@@ -114,7 +116,8 @@ def run_campaign(
     command = snakemake_command(config, workdir, profile, cores, arguments)
     workdir.mkdir(parents=True, exist_ok=True)
     with _working_directory(workdir):
-        find_inputs(settings)
+        if not TARGETS_WITHOUT_INPUTS.intersection(arguments):
+            find_inputs(settings)
         layout = Layout(settings.campaign.name)
         with _only_run(layout) as lock:
             print(shlex.join(command), flush=True)  # noqa: T201
