@@ -1,7 +1,6 @@
 rule merge:
     input:
-        scores=scores_of_partitions,
-        statuses=statuses_of_partitions,
+        scored=scored,
         catalog=rules.partition.input.catalog,
         plan="<work>/plan.json",
         model="<work>/model/model.json",

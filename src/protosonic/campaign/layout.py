@@ -96,6 +96,14 @@ class Layout:
         """JSON status of a partition."""
         return self.work / "status" / f"{partition}.json"
 
+    def bundle(self, name: str) -> Path:
+        """JSON record of a bundle of partitions."""
+        return self.work / "bundles" / f"{name}.json"
+
+    def bundle_scores(self, name: str) -> Path:
+        """Parquet file of the scores of a bundle."""
+        return self.work / "bundles" / f"{name}.parquet"
+
     @classmethod
     def of_workdir(cls, workdir: Path, name: str | None = None) -> Layout:
         """Find the campaign in a working directory.

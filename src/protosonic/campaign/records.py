@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackendUse",
+    "Bundle",
     "CatalogBlock",
     "EventRecord",
     "EventStatus",
@@ -263,6 +264,14 @@ class PartitionStatus(_VersionedRecord):
     detector: str
     backends: tuple[BackendUse, ...]
     fallbacks: tuple[str, ...] = Field((), description="Why endpoints were left, each reason once.")
+
+
+class Bundle(_VersionedRecord):
+    """What became of the partitions of a bundle, whose scores are in one file."""
+
+    statuses: tuple[PartitionStatus, ...]
+    scores_sha256: str
+    rows: int
 
 
 def write_record(path: Path, record: _VersionedRecord) -> None:

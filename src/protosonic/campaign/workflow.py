@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protosonic import __version__
+from protosonic.campaign.bundles import bundles_of
 from protosonic.campaign.inputs import blocks_of_inputs, find_inputs
 from protosonic.campaign.layout import Layout
 from protosonic.campaign.partitioning import memory_of_scoring
@@ -148,8 +149,14 @@ class CampaignWorkflow:
     def partitions(self, plan: Path | str) -> list[str]:
         """List the planned partitions; `plan` proves that the checkpoint has run."""
         assert str(plan) == str(self.layout.plan)
-        self.__dict__.pop("_partitions", None)
+        for name in ("_partitions", "bundles"):
+            self.__dict__.pop(name, None)
         return list(self._partitions)
+
+    @cached_property
+    def bundles(self) -> dict[str, list[str]]:
+        """Bundles of a large campaign: name → partitions; the plan must be there."""
+        return bundles_of(list(self._partitions), self.settings.merge.bundle_partitions)
 
     def threads(self, partition: str, cores: int | None) -> int:
         """Threads of an inference job: the jobs of all partitions share `cores`, and none takes more than its memory."""

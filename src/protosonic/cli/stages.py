@@ -100,6 +100,22 @@ def infer(
 
 
 @app.command(rich_help_panel=STAGES)
+def collect(
+    settings: SettingsOption, bundle: Annotated[str, typer.Option(help="Name of the bundle.")]
+) -> None:
+    """Merge the scores of a bundle of partitions, in the working directory.
+
+    Example: [bold]protosonic collect --settings work/demo/settings.json --bundle 0123456789abcdef[/bold]
+    """
+    from protosonic.campaign.layout import Layout
+    from protosonic.config import load_settings
+    from protosonic.stages.collect import collect_bundle
+
+    loaded = load_settings(settings)
+    collect_bundle(Layout(loaded.campaign.name), loaded.merge, bundle)
+
+
+@app.command(rich_help_panel=STAGES)
 def merge(settings: SettingsOption) -> None:
     """Merge the scores of all partitions, in the working directory.
 

@@ -355,6 +355,11 @@ class Merge(_Section):
 
     target_rows: int = Field(4_000_000, ge=1, description="Rows per Parquet file.")
     row_group_rows: int = Field(250_000, ge=1, description="Rows per Parquet row group.")
+    bundle_partitions: int = Field(
+        100,
+        ge=1,
+        description="Partitions, on average, whose scores are merged first, in campaigns of over twice as many.",
+    )
 
 
 class Acceptance(_Section):

@@ -66,7 +66,7 @@ def test_defaults_are_the_documented_ones():
             "tolerance": 1e-5,
             "wan_mbps": 100,
         },
-        "merge": {"target_rows": 4_000_000, "row_group_rows": 250_000},
+        "merge": {"target_rows": 4_000_000, "row_group_rows": 250_000, "bundle_partitions": 100},
         "acceptance": {"max_quarantined_fraction": 0.0},
         "training": {
             "events": 40,
@@ -309,6 +309,7 @@ OTHER = {
     "inference.wan_mbps": 1,
     "merge.target_rows": 1,
     "merge.row_group_rows": 1,
+    "merge.bundle_partitions": 1,
     "acceptance.max_quarantined_fraction": 0.5,
     "training.events": 240,
     "training.validation_events": 6,
