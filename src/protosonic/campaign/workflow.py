@@ -16,7 +16,7 @@ from protosonic.campaign.bundles import bundles_of
 from protosonic.campaign.inputs import blocks_of_inputs, find_inputs
 from protosonic.campaign.layout import Layout
 from protosonic.campaign.partitioning import memory_of_scoring
-from protosonic.campaign.records import Plan, PlannedPartition, read_record
+from protosonic.campaign.records import Partition, Plan, PlannedPartition, read_record
 from protosonic.config import check_settings
 from protosonic.config.model import BUNDLED
 from protosonic.publish import publish_json, sha256_of_json
@@ -153,6 +153,12 @@ class CampaignWorkflow:
             self.__dict__.pop(name, None)
         return list(self._partitions)
 
+    def _planned(self, partition: str) -> PlannedPartition | Partition:
+        """Give what is planned for a partition; a job on another node reads no more than its own descriptor."""
+        if "_partitions" in self.__dict__:
+            return self._partitions[partition]
+        return read_record(self.layout.descriptor(partition), Partition)
+
     @cached_property
     def bundles(self) -> dict[str, list[str]]:
         """Bundles of a large campaign: name → partitions; the plan must be there."""
@@ -162,7 +168,9 @@ class CampaignWorkflow:
         """Threads of an inference job: the jobs of all partitions share `cores`, and none takes more than its memory."""
         if self.settings.inference.threads is not None:
             return self.settings.inference.threads
-        share = min((cores or 1) // max(len(self._partitions), 1), MAX_THREADS)
+        if cores is None or cores == 1:
+            return 1
+        share = min(cores // max(len(self._partitions), 1), MAX_THREADS)
         most_mb = self.settings.partition.max_mem_mb
         fitting = [n for n in range(2, share + 1) if self.mem_mb(partition, 1, n) <= most_mb]
         return max(fitting, default=1)
@@ -170,11 +178,11 @@ class CampaignWorkflow:
     def mem_mb(self, partition: str, attempt: int, threads: int | None = None) -> int:
         """Memory of the jobs of a partition, of those that score with so many threads; more on every attempt."""
         scoring = 0 if threads is None else memory_of_scoring(self.settings.inference, threads)
-        return (self._partitions[partition].mem_mb + scoring) * attempt
+        return (self._planned(partition).mem_mb + scoring) * attempt
 
     def runtime(self, partition: str, attempt: int) -> int:
         """Minutes that the jobs of a partition may take; more on every attempt."""
-        return (10 + self._partitions[partition].hits // HITS_PER_MINUTE) * attempt
+        return (10 + self._planned(partition).hits // HITS_PER_MINUTE) * attempt
 
     @property
     def gpu_clients(self) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from protosonic import __version__
-from protosonic.campaign.records import Plan, PlannedPartition, write_record
+from protosonic.campaign.records import InputSpec, Partition, Plan, PlannedPartition, write_record
 from protosonic.campaign.workflow import (
     SETTINGS_VARIABLE,
     CampaignWorkflow,
@@ -160,6 +160,29 @@ def test_the_cores_are_spread_over_the_jobs_of_all_partitions(planned, cores, th
     assert planned.threads("p1", cores) == threads
 
 
+def test_job_on_another_node_reads_its_descriptor_and_not_the_plan(make_workflow):
+    workflow = make_workflow(inference={"policy": "cpu-only"})
+    spec = InputSpec()
+    partition = Partition(
+        id="p1",
+        path="a",
+        size=1,
+        mtime_ns=1,
+        sha256="",
+        spec=spec,
+        format="native",
+        detector="protodune-sp",
+        events=(),
+        hits=180_000,
+        mem_mb=900,
+    )
+    write_record(workflow.layout.descriptor("p1"), partition)
+    assert workflow.mem_mb("p1", 2) == 1800
+    assert workflow.runtime("p1", 1) == 13
+    assert workflow.threads("p1", 1) == 1
+    assert not workflow.layout.plan.exists()
+
+
 def test_threads_that_are_configured_are_taken(make_workflow):
     workflow = make_workflow(inference={"threads": 12})
     write_record(workflow.layout.plan, plan_of("p1", "p2"))
@@ -175,6 +198,7 @@ def test_more_threads_get_more_memory_but_never_more_than_is_allowed(planned, ma
     for cores in range(1, 40):
         assert planned.mem_mb("p1", 1, planned.threads("p1", cores)) <= 1500
     cpu_only = make_workflow(inference={"policy": "cpu-only"})
+    cpu_only.partitions(cpu_only.layout.plan)
     assert cpu_only.mem_mb("p1", 1, 2) == 700 + 128
 
 
