@@ -337,6 +337,18 @@ class Inference(_Section):
     wan_mbps: int = Field(
         100, ge=0, description="Bandwidth one client takes; the profile's wan_mbps caps the sum over jobs."
     )
+    slots_folder: str | None = Field(
+        None,
+        description="Folder on a shared file system through which campaigns share the clients that an endpoint takes: a "
+        "job holds one of its slots while it uses endpoints. Give all of them the same folder and number of slots.",
+    )
+    slots: int = Field(32, ge=1, le=10_000, description="Clients of all campaigns that share slots_folder.")
+    slot_patience_s: float = Field(
+        900.0,
+        ge=0,
+        le=86400,
+        description="How long a job waits for a slot; then it goes on as where no endpoint can serve.",
+    )
 
     @model_validator(mode="after")
     def _endpoints_where_needed(self) -> Self:

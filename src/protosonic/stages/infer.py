@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from protosonic import __version__
+from protosonic.campaign.client_slots import endpoints_allowed
 from protosonic.campaign.partitioning import selected_hits
 from protosonic.campaign.records import (
     BackendUse,
@@ -107,8 +108,6 @@ def infer_partition(
             hint="Remove it and run the campaign again",
         )
     weights_file = None if weights is None else WeightsFile(weights, model.sha256)
-    dispatcher = make_dispatcher(settings, model_file, threads, weights_file)
-    start = time.monotonic()
     done: dict[int, Counter[str]] = {}
     footer = {
         "partition": partition.id,
@@ -116,7 +115,13 @@ def infer_partition(
         "model_sha256": model.sha256,
         "package_version": __version__,
     }
-    with closing(dispatcher), UnitReader(unit_file) as unit, ScoresWriter(output, footer) as writer:
+    with ExitStack() as stack:
+        allowed = stack.enter_context(endpoints_allowed(settings.inference))
+        start = time.monotonic()
+        usable = settings.model_copy(update={"inference": allowed.inference})
+        dispatcher = stack.enter_context(closing(make_dispatcher(usable, model_file, threads, weights_file)))
+        unit = stack.enter_context(UnitReader(unit_file))
+        writer = stack.enter_context(ScoresWriter(output, footer))
         for event, scores, backend in score_events(unit, dispatcher):
             hits = {
                 name: np.concatenate([image.hits[name] for image in event.images])
@@ -145,7 +150,7 @@ def infer_partition(
         duplicate_patches=duplicates,
         seconds=seconds,
         backends=tuple(_backends_used(dispatcher)),
-        fallbacks=tuple(fallback.reason for fallback in dispatcher.fallbacks),
+        fallbacks=(*allowed.fallbacks, *(fallback.reason for fallback in dispatcher.fallbacks)),
     )
     write_record(status_file, status)
     log.info("%d hits in %.1f s (%.0f hits/s)", writer.rows, seconds, writer.rows / max(seconds, 1e-9))
