@@ -15,7 +15,8 @@ rule merge:
     conda:
         "../envs/protosonic.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        mem_mb=lambda wildcards, input, attempt: 500
+        + CAMPAIGN.mem_mb_of_records(input.catalog, attempt),
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         failures=CAMPAIGN.layout.failures,

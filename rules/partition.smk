@@ -11,7 +11,9 @@ checkpoint partition:
     conda:
         "../envs/protosonic.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        mem_mb=lambda wildcards, input, attempt: CAMPAIGN.mem_mb_of_records(
+            input.catalog, attempt
+        ),
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         failures=CAMPAIGN.layout.failures,

@@ -153,6 +153,12 @@ def test_every_attempt_gets_more_memory_and_time(planned):
     assert planned.runtime("p2", 1) == 13
 
 
+def test_jobs_that_hold_all_records_get_memory_for_them(planned, tmp_path):
+    (tmp_path / "3f.json").write_bytes(bytes(20 * 2**20))
+    blocks = [str(tmp_path / name) for name in ("3f.json", "not-there-yet.json")]
+    assert [planned.mem_mb_of_records(blocks, attempt) for attempt in (1, 2)] == [1200, 2400]
+
+
 @pytest.mark.parametrize(
     ("cores", "threads"), [(None, 1), (1, 1), (2, 1), (3, 1), (4, 2), (9, 4), (16, 6), (200, 6)]
 )
