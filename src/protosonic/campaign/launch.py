@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from protosonic.campaign.inputs import find_inputs
 from protosonic.campaign.layout import Layout
+from protosonic.campaign.records import Plan, read_record
+from protosonic.campaign.slices import RULES_AFTER_SLICES, slices_of
 from protosonic.config import load_settings
 from protosonic.errors import (
     AcceptanceError,
@@ -29,6 +31,8 @@ from protosonic.failures import Failure, read_failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from protosonic.config import Settings
 
 __all__ = ["run_campaign", "snakemake_command", "workflow_folder"]
 
@@ -116,13 +120,16 @@ def run_campaign(
     command = snakemake_command(config, workdir, profile, cores, arguments)
     workdir.mkdir(parents=True, exist_ok=True)
     with _working_directory(workdir):
-        if not TARGETS_WITHOUT_INPUTS.intersection(arguments):
-            find_inputs(settings)
+        n_inputs = 0 if TARGETS_WITHOUT_INPUTS.intersection(arguments) else len(find_inputs(settings))
         layout = Layout(settings.campaign.name)
         with _only_run(layout) as lock:
             print(shlex.join(command), flush=True)  # noqa: T201
             start = time.time()
-            code = _run(command, lock)
+            is_large = n_inputs > settings.partition.most_at_once
+            for targets in [()] if arguments else _targets(settings, layout, plan_first=is_large):
+                code = _run([*command, *targets], lock)
+                if code:
+                    break
             seconds = time.time() - start
         failures = read_failures(layout.failures, start)
     layout = Layout(settings.campaign.name, workdir)
@@ -132,6 +139,17 @@ def run_campaign(
         is_new = layout.campaign.stat().st_mtime >= start
         print_summary(layout, seconds if is_new else None)
     return _conclude(code, failures, workdir)
+
+
+def _targets(settings: Settings, layout: Layout, *, plan_first: bool) -> Iterator[tuple[str, ...]]:
+    """Give what each of the runs of Snakemake is asked for that make a campaign: one, unless it is very large."""
+    if plan_first:
+        yield (str(layout.plan),)
+    slices = slices_of(read_record(layout.plan, Plan), settings) if layout.plan.exists() else []
+    for number, bundles in enumerate(slices, 1):
+        print(f"Slice {number} of {len(slices)}", flush=True)  # noqa: T201
+        yield tuple(str(layout.bundle(name)) for name in bundles)
+    yield ("--allowed-rules", *RULES_AFTER_SLICES) if slices else ()
 
 
 def _run(command: list[str], lock: int) -> int:

@@ -121,6 +121,11 @@ class Partition(_Section):
     max_mem_mb: int = Field(
         1500, ge=300, description="No job may need more memory than this; an event that would is quarantined."
     )
+    most_at_once: int = Field(
+        10_000,
+        ge=1,
+        description="Partitions that Snakemake plans at the same time; a larger campaign runs in slices.",
+    )
 
 
 class Preprocess(_Section):

@@ -29,7 +29,7 @@ def test_defaults_are_the_documented_ones():
                 "hit_threshold": 0.6,
             },
         ),
-        "partition": {"target_hits": 200_000, "max_mem_mb": 1500},
+        "partition": {"target_hits": 200_000, "max_mem_mb": 1500, "most_at_once": 10_000},
         "preprocess": {
             "profile": "protodune-sp-2021",
             "planes": (0, 1, 2),
@@ -288,6 +288,7 @@ OTHER = {
     "campaign.seed": 2,
     "partition.target_hits": 5,
     "partition.max_mem_mb": 2000,
+    "partition.most_at_once": 100,
     "preprocess.profile": "protodune-hd",
     "preprocess.planes": [2],
     "preprocess.duplicate_patches": "larsoft",
