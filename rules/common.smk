@@ -4,6 +4,7 @@ from protosonic.campaign.workflow import (
     CampaignWorkflow,
     collect_garbage_rarely,
     end_at_once,
+    let_signals_in,
 )
 
 collect_garbage_rarely()

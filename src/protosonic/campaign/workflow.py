@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from protosonic.campaign.inputs import InputFile
 
-__all__ = ["SETTINGS_VARIABLE", "CampaignWorkflow", "collect_garbage_rarely", "end_at_once"]
+__all__ = ["SETTINGS_VARIABLE", "CampaignWorkflow", "collect_garbage_rarely", "end_at_once", "let_signals_in"]
 
 SETTINGS_VARIABLE = "PROTOSONIC_SETTINGS"
 """Environment variable that tells jobs where the checked configuration is."""
@@ -56,6 +56,15 @@ def end_at_once() -> None:
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
             thread.cancel()
+
+
+def let_signals_in(scheduler: Any) -> None:
+    """Keep Snakemake from hanging when it is asked to end; for the start of a workflow.
+
+    Its signal handler takes a lock that the same thread holds while it selects jobs: most of the time when there are
+    thousands. A lock that a thread can take again does no harm there, for the handler only sets a flag.
+    """
+    scheduler._lock = threading.RLock()
 
 
 class CampaignWorkflow:

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from protosonic import __version__
 from protosonic.campaign.records import InputSpec, Partition, Plan, PlannedPartition, write_record
@@ -17,6 +18,7 @@ from protosonic.campaign.workflow import (
     CampaignWorkflow,
     collect_garbage_rarely,
     end_at_once,
+    let_signals_in,
 )
 from protosonic.config import load_settings
 from protosonic.errors import ConfigError, VerificationError
@@ -256,3 +258,22 @@ def test_no_timer_is_left_to_be_waited_for():
     end_at_once()
     timer.join()
     assert timer.finished.is_set()
+
+
+@pytest.mark.parametrize("is_let_in", [True, False])
+def test_signal_while_jobs_are_selected_does_not_stop_the_scheduler_for_ever(is_let_in):
+    """Without it Snakemake hangs; if it no longer does, ``let_signals_in`` can go."""
+    scheduler = JobScheduler.__new__(JobScheduler)
+    scheduler._lock = threading.Lock()
+    scheduler._open_jobs = threading.Semaphore(0)
+    if is_let_in:
+        let_signals_in(scheduler)
+
+    def select() -> None:
+        with scheduler._lock:
+            scheduler.exit_gracefully()
+
+    thread = threading.Thread(target=select, daemon=True)
+    thread.start()
+    thread.join(30 if is_let_in else 1)
+    assert thread.is_alive() != is_let_in
