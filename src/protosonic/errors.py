@@ -19,6 +19,7 @@ __all__ = [
     "AcceptanceError",
     "ConfigError",
     "DataError",
+    "IncompleteError",
     "ModelError",
     "ProtosonicError",
     "ResourceError",
@@ -141,6 +142,12 @@ class WorkflowError(ProtosonicError):
     """Snakemake failed without any protosonic job saying why."""
 
     exit_code = 7
+
+
+class IncompleteError(ProtosonicError):
+    """Partitions failed in a way that no retry mends, so there is no complete dataset."""
+
+    exit_code = 8
 
 
 class TransientError(ProtosonicError):

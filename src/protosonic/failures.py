@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
     import typer
 
-__all__ = ["Failure", "guarded", "read_failures"]
+__all__ = ["INTERNAL_ERROR", "Failure", "guarded", "read_failures", "translated"]
 
 log = logging.getLogger(__name__)
 
 INTERNAL_ERROR = 1
+"""Exit code of an exception that nobody expected."""
 _WRONG_PLACE = {
     errno.EACCES,
     errno.EPERM,
@@ -89,7 +90,7 @@ def read_failures(folder: Path, since: float) -> list[Failure]:
 
 
 def _report(error: Exception, folder: Path | None, arguments: Sequence[str]) -> int:
-    known = _translate(error)
+    known = translated(error)
     if known is None:
         traceback.print_exception(error)
         message = f"internal error: {type(error).__name__}: {error}"
@@ -109,7 +110,8 @@ def _report(error: Exception, folder: Path | None, arguments: Sequence[str]) -> 
     return code
 
 
-def _translate(error: Exception) -> ProtosonicError | None:
+def translated(error: Exception) -> ProtosonicError | None:
+    """Give the error of ours that an exception means; ``None`` for one that nobody expected."""
     if isinstance(error, ProtosonicError):
         return error
     if isinstance(error, MemoryError):

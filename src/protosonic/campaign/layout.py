@@ -80,6 +80,16 @@ class Layout:
         """Folder of the records that failed jobs leave."""
         return self.work / "failures"
 
+    @property
+    def logs(self) -> Path:
+        """Folder of the logs of jobs."""
+        return self.work / "logs"
+
+    @property
+    def closed(self) -> Path:
+        """JSON record of a campaign that was closed with known failures."""
+        return self.work / "closed.json"
+
     def settings(self, digest: str) -> Path:
         """JSON file of the checked configuration, named by its content."""
         return self.work / "settings" / f"{digest}.json"

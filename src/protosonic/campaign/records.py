@@ -30,6 +30,7 @@ __all__ = [
     "InputSpec",
     "ModelRecord",
     "Partition",
+    "PartitionFailure",
     "PartitionStatus",
     "Plan",
     "PlannedPartition",
@@ -245,12 +246,26 @@ class BackendUse(_Record):
     faults: tuple[Fault, ...] = Field((), description="The first of the failed calls.")
 
 
+class PartitionFailure(_Record):
+    """Why a partition failed in a way that trying the job again does not mend."""
+
+    stage: str = Field(description="The job that failed: preprocess or infer; close where none did.")
+    error: str = Field(description="Class of the error, or of the exception that nobody expected.")
+    exit_code: int = Field(description="What the job would have ended with.")
+    message: str
+    recoverable: bool = Field(
+        description="Whether doing all of the partition again can succeed: what one job left for the next was damaged."
+    )
+
+
 class PartitionStatus(_VersionedRecord):
-    """What became of a partition."""
+    """What became of a partition; all events of a failed one are quarantined, and its scores file is empty."""
 
     partition: str
     path: str
     file_id: str
+    state: Literal["done", "failed"] = "done"
+    failure: PartitionFailure | None = Field(None, description="Why it failed.")
     events: tuple[EventStatus, ...]
     scores_sha256: str
     rows: int

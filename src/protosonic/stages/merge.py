@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from protosonic.campaign.accounting import accounting_table, check_statuses
 from protosonic.campaign.dispatch import dispatch_summary
+from protosonic.campaign.permanent import check_none_failed
 from protosonic.campaign.provenance import campaign_provenance
 from protosonic.campaign.records import CatalogBlock, ModelRecord, PartitionStatus, Plan, read_record
 from protosonic.dataset.accounting import totals
@@ -40,6 +41,8 @@ def merge_campaign(layout: Layout, settings: Settings) -> dict[str, Any]:
 
     Raises
     ------
+    IncompleteError
+        Partitions failed, and the campaign was not closed; nothing is published then.
     VerificationError
         Something was lost, doubled or damaged; nothing is published then.
     """
@@ -49,6 +52,8 @@ def merge_campaign(layout: Layout, settings: Settings) -> dict[str, Any]:
         record for block in plan.catalog for record in read_record(layout.catalog / block, CatalogBlock).files
     ]
     statuses = [read_record(layout.status(partition.id), PartitionStatus) for partition in plan.partitions]
+    if not layout.closed.exists():
+        check_none_failed(statuses)
     check_statuses(plan, statuses)
     _check_scores(layout, statuses)
     provenance = campaign_provenance(settings, model, files, statuses)
@@ -94,6 +99,12 @@ def merge_campaign(layout: Layout, settings: Settings) -> dict[str, Any]:
         "inference_seconds": round(sum(status.seconds for status in statuses), 3),
         "fallbacks": sorted({reason for status in statuses for reason in status.fallbacks}),
         "dispatch": dispatch_summary(statuses),
+        "failed_partitions": [
+            {"partition": status.partition, "file": status.path, "events": len(status.events)}
+            | status.failure.model_dump(include={"stage", "error", "message"})
+            for status in statuses
+            if status.failure is not None
+        ],
         "dataset": {
             "schema": schema_fingerprint(HITS_SCHEMA),
             "files": dataset,
