@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protosonic.campaign.inputs import find_inputs
+from protosonic.campaign.last_run import DRY_RUN, begin_run, end_run, hold_campaign, recorded_run
 from protosonic.campaign.layout import Layout
 from protosonic.config import load_settings
 from protosonic.errors import (
@@ -22,19 +22,46 @@ from protosonic.errors import (
     ConfigError,
     ProtosonicError,
     ResourceError,
-    TransientError,
     WorkflowError,
 )
 from protosonic.failures import Failure, read_failures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["run_campaign", "snakemake_command", "workflow_folder"]
+    from protosonic.config import Settings
+
+__all__ = [
+    "profile_folder",
+    "refuse_closed",
+    "run_again",
+    "run_campaign",
+    "snakemake_command",
+    "workflow_folder",
+]
 
 DISK_IS_FULL_BYTES = 2**20
 TARGETS_WITHOUT_INPUTS = {"train", "train_network", "train_held_out"}
 """Training simulates its own events."""
+
+
+FORCING = {"-f", "--force", "-F", "--forceall"}
+
+
+def refuse_closed(layout: Layout, settings: Settings) -> None:  # noqa: ARG001 (as all that prepares a run)
+    """Refuse to run a closed campaign again.
+
+    Raises
+    ------
+    ConfigError
+        It was closed.
+    """
+    if layout.closed.exists():
+        raise ConfigError(
+            "the campaign was closed with known failures",
+            file=layout.closed,
+            hint="protosonic run --reopen opens it again; what it published elsewhere stays as it is",
+        )
 
 
 def workflow_folder() -> Path:
@@ -48,6 +75,24 @@ def workflow_folder() -> Path:
     )
 
 
+def profile_folder(profile: str) -> Path:
+    """Find the folder of a workflow profile, which is given by its name or as a folder.
+
+    Raises
+    ------
+    ConfigError
+        There is no such profile (Snakemake itself would run without any, silently).
+    """
+    profiles = workflow_folder() / "workflow" / "profiles"
+    folder = profiles / profile if (profiles / profile).is_dir() else Path(profile)
+    if not folder.is_dir():
+        known = sorted(path.name for path in profiles.iterdir())
+        raise ConfigError(
+            f"there is no profile '{profile}'", expected=f"a folder, or one of {', '.join(known)}"
+        )
+    return folder.resolve()
+
+
 def snakemake_command(
     config: Path, workdir: Path, profile: str, cores: int | None, arguments: Sequence[str] = ()
 ) -> list[str]:
@@ -59,13 +104,7 @@ def snakemake_command(
         There is no such profile (Snakemake itself would run without any, silently).
     """
     root = workflow_folder()
-    profiles = root / "workflow" / "profiles"
-    folder = profiles / profile if (profiles / profile).is_dir() else Path(profile)
-    if not folder.is_dir():
-        known = sorted(path.name for path in profiles.iterdir())
-        raise ConfigError(
-            f"there is no profile '{profile}'", expected=f"a folder, or one of {', '.join(known)}"
-        )
+    folder = profile_folder(profile)
     return [
         str(Path(sys.executable).with_name("snakemake")),
         "--snakefile",
@@ -75,7 +114,7 @@ def snakemake_command(
         "--configfile",
         str(config.resolve()),
         "--workflow-profile",
-        str(folder.resolve()),
+        str(folder),
         "--cores",
         str(cores or len(os.sched_getaffinity(0))),
         *arguments,
@@ -83,7 +122,14 @@ def snakemake_command(
 
 
 def run_campaign(
-    config: Path, workdir: Path, profile: str, cores: int | None, arguments: Sequence[str]
+    config: Path,
+    workdir: Path,
+    profile: str,
+    cores: int | None,
+    arguments: Sequence[str],
+    *,
+    targets: Sequence[str] = (),
+    prepare: Callable[[Layout, Settings], None] = refuse_closed,
 ) -> int:
     """Run a campaign to its end and print what came out.
 
@@ -99,6 +145,10 @@ def run_campaign(
         CPU cores; all by default.
     arguments
         More arguments for snakemake.
+    targets
+        Files to make, below the working directory; the whole campaign by default.
+    prepare
+        Called in the working directory before snakemake starts, while nothing else works on the campaign.
 
     Returns
     -------
@@ -107,19 +157,23 @@ def run_campaign(
     Raises
     ------
     ConfigError
-        The configuration is wrong; nothing was started.
+        The configuration is wrong, or the campaign was closed; nothing was started.
     """
     from protosonic.reporting.terminal import print_summary
 
     config = config.resolve()
     settings = load_settings(config)
-    command = snakemake_command(config, workdir, profile, cores, arguments)
+    command = snakemake_command(config, workdir, profile, cores, [*arguments, *targets])
+    if profile_folder(profile).name != profile:
+        profile = str(profile_folder(profile))  # also from another folder
     workdir.mkdir(parents=True, exist_ok=True)
     with _working_directory(workdir):
         if not TARGETS_WITHOUT_INPUTS.intersection(arguments):
             find_inputs(settings)
         layout = Layout(settings.campaign.name)
-        with _only_run(layout) as lock:
+        with hold_campaign(layout) as lock:
+            prepare(layout, settings)
+            record = begin_run(layout, config, settings, profile, cores, arguments)
             print(shlex.join(command), flush=True)  # noqa: T201
             start = time.time()
             code = _run(command, lock)
@@ -128,10 +182,35 @@ def run_campaign(
     layout = Layout(settings.campaign.name, workdir)
     is_complete = code == 0 or any(failure.exit_code == AcceptanceError.exit_code for failure in failures)
     # With arguments of their own, such as --dry-run or --until, runs end well without a dataset.
-    if is_complete and layout.campaign.exists() and not {"-n", "--dry-run", "--dryrun"} & set(arguments):
+    if is_complete and not targets and layout.campaign.exists() and not DRY_RUN.intersection(arguments):
         is_new = layout.campaign.stat().st_mtime >= start
         print_summary(layout, seconds if is_new else None)
-    return _conclude(code, failures, workdir)
+    exit_code = _conclude(code, failures, workdir)
+    end_run(layout, record, exit_code)
+    return exit_code
+
+
+def run_again(
+    layout: Layout,
+    *,
+    targets: Sequence[str] = (),
+    prepare: Callable[[Layout, Settings], None] = refuse_closed,
+) -> int:
+    """Run a campaign as it was run last: configuration, profile, cores and arguments.
+
+    Parameters and errors are those of :func:`run_campaign`.
+    """
+    record = recorded_run(layout)
+    return run_campaign(
+        layout.workdir / record.settings,
+        layout.workdir,
+        record.profile,
+        record.cores,
+        # What forced jobs then would force them again.
+        [argument for argument in record.arguments if argument not in FORCING],
+        targets=targets,
+        prepare=prepare,
+    )
 
 
 def _run(command: list[str], lock: int) -> int:
@@ -182,36 +261,3 @@ def _working_directory(path: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
-
-
-@contextmanager
-def _only_run(layout: Layout) -> Iterator[int]:
-    """Hold the campaign for this run, and clear what a killed run left behind.
-
-    The lock is a file lock, so the system releases it however a run ends; the file is not empty while a run lasts.
-    """
-    layout.work.mkdir(parents=True, exist_ok=True)
-    path = layout.work / "run.lock"
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise TransientError(
-                "another run is working on this campaign", file=path, hint="Wait for it, or stop it first"
-            ) from error
-        if path.stat().st_size:
-            print("The last run of this campaign was killed; going on where it stopped.")  # noqa: T201
-            _remove_stale_locks(layout)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield file.fileno()
-        file.truncate(0)
-
-
-def _remove_stale_locks(layout: Layout) -> None:
-    """Remove Snakemake's locks on this campaign; they survive a crash, but ours shows that nobody holds them."""
-    ours = (f"{layout.work}/", f"{layout.results}/")
-    for lock in Path(".snakemake", "locks").glob("*"):
-        if any(line.startswith(ours) for line in lock.read_text().splitlines()):
-            lock.unlink()

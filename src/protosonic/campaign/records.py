@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendUse",
     "CatalogBlock",
+    "ClosedRecord",
     "EventRecord",
     "EventStatus",
     "FastPrecision",
@@ -35,6 +36,7 @@ __all__ = [
     "Plan",
     "PlannedPartition",
     "RefusedEvent",
+    "RunRecord",
     "read_record",
     "write_record",
 ]
@@ -278,6 +280,27 @@ class PartitionStatus(_VersionedRecord):
     detector: str
     backends: tuple[BackendUse, ...]
     fallbacks: tuple[str, ...] = Field((), description="Why endpoints were left, each reason once.")
+
+
+class RunRecord(_VersionedRecord):
+    """How a campaign was run, so that it can be run again in the same way."""
+
+    config: str = Field(description="The configuration file, absolute.")
+    settings: str = Field(description="The checked configuration, below the working directory.")
+    profile: str = Field(description="Name of the workflow profile, or its folder, absolute.")
+    cores: int | None
+    arguments: tuple[str, ...] = Field(description="What followed -- on the command line.")
+    host: str
+    started: str = Field(description="ISO 8601, UTC.")
+    ended: str | None = None
+    exit_code: int | None = Field(None, description="null while the run lasts, or when it was killed.")
+
+
+class ClosedRecord(_VersionedRecord):
+    """A campaign that was closed with known failures."""
+
+    closed: str = Field(description="ISO 8601, UTC.")
+    partitions: tuple[str, ...] = Field(description="Partitions that are not done.")
 
 
 def write_record(path: Path, record: _VersionedRecord) -> None:
