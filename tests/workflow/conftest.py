@@ -71,8 +71,8 @@ def poisoned(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Campa
     workdir = tmp_path_factory.mktemp("poisoned")
     shutil.copytree(simulated, workdir / "data")
     write_poisoned_file(workdir / "data" / "poison.h5")
-    model = write_linear_model(workdir / "model.onnx", linear_weights(), most_charge=MOST_CHARGE)
-    campaign = CampaignRun(workdir, {"inputs": [{"path": "data/*.h5"}], "model": {"path": str(model)}})
+    write_linear_model(workdir / "model.onnx", linear_weights(), most_charge=MOST_CHARGE)
+    campaign = CampaignRun(workdir, {"inputs": [{"path": "data/*.h5"}], "model": {"path": "model.onnx"}})
     campaign.run("--retries", "2", expect=IncompleteError.exit_code)
     return campaign
 

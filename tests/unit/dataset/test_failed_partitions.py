@@ -101,3 +101,13 @@ def test_the_merge_refuses_failed_partitions_unless_the_campaign_is_closed(broke
     assert {row["reason"].partition(":")[0] for row in lost} == {"job-failed"}
     assert content["totals"]["events_done"] + content["totals"]["events_quarantined"] == len(rows)
     assert verify_campaign(campaign.layout) == []
+
+
+def test_verification_compares_what_was_given_up_with_the_accounting(broken):
+    campaign, _ = broken
+    campaign.layout.closed.write_text("{}")
+    campaign.merge()
+    with campaign.edited_campaign() as content:
+        content["failed_partitions"] = []
+    [problem] = verify_campaign(campaign.layout)
+    assert "campaign.json gave up 0 events, the accounting 1" in problem
