@@ -21,6 +21,7 @@ __all__ = [
     "DataError",
     "IncompleteError",
     "ModelError",
+    "PilotError",
     "ProtosonicError",
     "ResourceError",
     "ServiceError",
@@ -148,6 +149,12 @@ class IncompleteError(ProtosonicError):
     """Partitions failed in a way that no retry mends, so there is no complete dataset."""
 
     exit_code = 8
+
+
+class PilotError(ProtosonicError):
+    """Too many events of the pilot are not done, so the rest of the campaign was not started."""
+
+    exit_code = 9
 
 
 class TransientError(ProtosonicError):

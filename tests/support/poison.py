@@ -15,7 +15,7 @@ MOST_CHARGE = 20_000.0
 POISONED_RUN = 9
 
 
-def write_poisoned_file(path: Path, events: int = 2) -> None:
+def write_poisoned_file(path: Path, events: int = 2, *, first: int = 0) -> None:
     """Write events of one hit in the middle of a block of wires that are full of charge."""
     detector = load_detector("protodune-sp")
     n_wires, n_ticks = 60, 600
@@ -43,5 +43,6 @@ def write_poisoned_file(path: Path, events: int = 2) -> None:
         in_wire_space=np.ones(1, bool),
     )
     with NativeWriter(path, detector) as writer:
-        for number in range(events):
-            writer.write(Event(EventId(POISONED_RUN, 0, number), number, detector, 6000, charge, hit))
+        for entry in range(events):
+            event_id = EventId(POISONED_RUN, 0, first + entry)
+            writer.write(Event(event_id, entry, detector, 6000, charge, hit))

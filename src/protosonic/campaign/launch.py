@@ -163,7 +163,7 @@ def run_campaign(
 
     config = config.resolve()
     settings = load_settings(config)
-    command = snakemake_command(config, workdir, profile, cores, [*arguments, *targets])
+    command = snakemake_command(config, workdir, profile, cores, [*targets, *arguments])
     if profile_folder(profile).name != profile:
         profile = str(profile_folder(profile))  # also from another folder
     workdir.mkdir(parents=True, exist_ok=True)

@@ -126,6 +126,10 @@ class Layout:
         """JSON status of a partition."""
         return self.work / "status" / f"{partition}.json"
 
+    def benchmark(self, stage: str, partition: str) -> Path:
+        """JSON lines file of what Snakemake measured of a job of a partition."""
+        return self.work / "benchmarks" / stage / f"{partition}.jsonl"
+
     @classmethod
     def of_workdir(cls, workdir: Path, name: str | None = None) -> Layout:
         """Find the finished campaign in a working directory.

@@ -33,6 +33,8 @@ __all__ = [
     "Partition",
     "PartitionFailure",
     "PartitionStatus",
+    "PilotPartition",
+    "PilotRecord",
     "Plan",
     "PlannedPartition",
     "RefusedEvent",
@@ -294,6 +296,32 @@ class RunRecord(_VersionedRecord):
     started: str = Field(description="ISO 8601, UTC.")
     ended: str | None = None
     exit_code: int | None = Field(None, description="null while the run lasts, or when it was killed.")
+
+
+class PilotPartition(_Record):
+    """What a partition of the pilot took."""
+
+    id: str
+    path: str
+    events: int
+    events_done: int
+    hits: int
+    preprocess_seconds: float
+    infer_seconds: float
+    preprocess_mem_mb: float | None = Field(description="Resident memory; null where the job was too short.")
+    infer_mem_mb: float | None
+
+
+class PilotRecord(_VersionedRecord):
+    """What the pilot measured; the rest of the campaign is cut and sized by it."""
+
+    partitions: tuple[PilotPartition, ...]
+    files: tuple[str, ...] = Field(description="SHA-256 of their files, which stay cut as they were.")
+    target_hits: int = Field(description="What these files were cut by.")
+    seconds_per_hit: float | None = Field(description="Of preprocess and infer; null where no hit was done.")
+    memory_ratio: dict[str, float] = Field(description="Largest measured by estimated memory, by stage.")
+    failed_fraction: float = Field(description="Events of the pilot that are not done.")
+    released: bool = Field(description="Whether the rest may run.")
 
 
 class ClosedRecord(_VersionedRecord):

@@ -25,6 +25,10 @@ def run(
         str, typer.Option(help="Workflow profile: a name in workflow/profiles, or a folder.")
     ] = "default",
     cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use; all by default.")] = None,
+    pilot: Annotated[
+        int | None,
+        typer.Option(min=1, help="Run so many partitions first, measure them, and size the rest by them."),
+    ] = None,
     reopen: Annotated[
         bool, typer.Option("--reopen", help="Go on with a campaign that was closed with known failures.")
     ] = False,
@@ -39,6 +43,12 @@ def run(
     from protosonic.campaign.launch import refuse_closed, run_campaign
 
     prepare = reopen_campaign if reopen else refuse_closed
+    if pilot is not None:
+        from protosonic.campaign.pilot import run_with_pilot
+
+        raise typer.Exit(
+            run_with_pilot(config, workdir, profile, cores, context.args, pilot, prepare=prepare)
+        )
     raise typer.Exit(run_campaign(config, workdir, profile, cores, context.args, prepare=prepare))
 
 

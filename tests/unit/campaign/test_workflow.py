@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from protosonic import __version__
-from protosonic.campaign.records import Plan, PlannedPartition, write_record
+from protosonic.campaign.records import PilotRecord, Plan, PlannedPartition, write_record
 from protosonic.campaign.workflow import (
     SETTINGS_VARIABLE,
     CampaignWorkflow,
@@ -151,6 +151,30 @@ def test_every_attempt_gets_more_memory_and_time(planned):
     assert [planned.mem_mb("p2", attempt) for attempt in (1, 2, 3)] == [1400, 2800, 4200]
     assert [planned.runtime("p1", attempt) for attempt in (1, 2)] == [11, 22]
     assert planned.runtime("p2", 1) == 13
+
+
+def test_a_pilot_sizes_the_jobs_by_what_it_measured(planned, make_workflow):
+    before = planned.partition_digest
+    record = PilotRecord(
+        partitions=(),
+        files=(),
+        target_hits=1,
+        seconds_per_hit=0.01,
+        memory_ratio={"preprocess": 0.5},
+        failed_fraction=0.0,
+        released=True,
+    )
+    write_record(planned.layout.pilot, record)
+    sized = make_workflow(inference={"policy": "cpu-only"})
+    sized.partitions(sized.layout.plan)
+    assert sized.pilot_option == "--pilot work/demo/pilot.json"
+    assert sized.partition_digest != before
+    # 90,000 hits take 15 minutes; twice that is asked for, and ten minutes.
+    assert [sized.runtime("p1", attempt) for attempt in (1, 2)] == [40, 80]
+    assert sized.mem_mb("p2", 1) == 910
+    assert sized.mem_mb("p2", 1, 1) == 1400, "nothing was measured of infer"
+    write_record(planned.layout.pilot, record.model_copy(update={"released": False}))
+    assert make_workflow().partition_digest == before
 
 
 @pytest.mark.parametrize(
