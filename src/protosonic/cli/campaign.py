@@ -138,3 +138,36 @@ def close(workdir: WorkdirArgument = Path(), campaign: CampaignOption = None) ->
     from protosonic.campaign.layout import Layout
 
     raise typer.Exit(close_campaign(Layout.of_started(workdir, campaign)))
+
+
+@app.command()
+def publish(
+    to: Annotated[
+        Path, typer.Option(help="Folder of publications; the campaign gets one of its name there.")
+    ],
+    workdir: WorkdirArgument = Path(),
+    campaign: CampaignOption = None,
+    namespace: Annotated[str, typer.Option(help="MetaCat namespace and Rucio scope.")] = "usertests",
+    parent_namespace: Annotated[
+        str | None, typer.Option(help="Where the input files are declared; the namespace by default.")
+    ] = None,
+    metadata: Annotated[
+        Path | None, typer.Option(help="YAML or JSON file with more MetaCat fields, such as core.file_type.")
+    ] = None,
+    license_text: Annotated[
+        str | None, typer.Option("--license", help="URL or name of the licence of the dataset.")
+    ] = None,
+) -> None:
+    """Copy a finished dataset with checksums, and describe it for MetaCat, Rucio, justIN and as an RO-Crate.
+
+    Example: [bold]protosonic publish /data/demo --to /archive --namespace usertests[/bold]
+
+    It can be killed and repeated. Nothing is sent to any catalog: declare.sh has the command lines.
+    """
+    from protosonic.campaign.layout import Layout
+    from protosonic.publication.description import PublishOptions
+    from protosonic.reporting.publication import print_publication
+    from protosonic.stages.publish import publish_campaign, read_fields
+
+    options = PublishOptions(namespace, parent_namespace, read_fields(metadata), license_text)
+    print_publication(publish_campaign(Layout.of_workdir(workdir, campaign), to, options))
