@@ -11,9 +11,12 @@ exit 2
 : "${RSE:?set it to the Rucio storage element that takes the files}"
 sha256sum --check --quiet checksums.sha256
 
-# Rucio: uploads are repeatable; a file that is there already is left alone.
+# Rucio: a file that is there already is left alone. Links give the files the names that they have in the catalog.
+links=$(mktemp --directory)
+trap 'rm -r "$links"' EXIT
 {% for name, path in files %}
-rucio upload --rse "$RSE" --scope {{ namespace | quoted }} --name {{ name | quoted }} {{ (namespace ~ ":" ~ dataset) | quoted }} {{ path | quoted }}
+ln --symbolic "$PWD/"{{ path | quoted }} "$links/"{{ name | quoted }}
+rucio upload --rse "$RSE" --scope {{ namespace | quoted }} {{ (namespace ~ ":" ~ dataset) | quoted }} "$links/"{{ name | quoted }}
 {% endfor %}
 
 # MetaCat: the input files must be declared before, because they are the parents.
