@@ -6,7 +6,8 @@ import json
 
 from protosonic.errors import ConfigError, IncompleteError, ServiceError
 from support.campaign import CampaignRun, protosonic
-from support.poison import POISONED_RUN
+from support.models import linear_weights, write_linear_model
+from support.poison import MOST_CHARGE, POISONED_RUN, write_poisoned_file
 
 
 def statuses_of(campaign: CampaignRun) -> list[dict]:
@@ -71,3 +72,21 @@ def test_a_failure_that_a_retry_can_mend_is_retried(make_campaign, simulated):
     output = campaign.run("--retries", "1", expect=ServiceError.exit_code)
     assert "Trying to restart" in output
     assert not list(campaign.work.glob("status/*.json"))
+
+
+def test_a_run_in_which_every_partition_fails_is_stopped(make_campaign, tmp_path):
+    write_poisoned_file(tmp_path / "poison.h5", events=14)
+    campaign = make_campaign(
+        inputs=[{"path": str(tmp_path / "poison.h5")}],
+        model={"path": "model.onnx"},
+        partition={"target_hits": 1, "stop_after_failed": 2},
+    )
+    write_linear_model(campaign.workdir / "model.onnx", linear_weights(), most_charge=MOST_CHARGE)
+    output = campaign.run(expect=IncompleteError.exit_code)
+    assert "partitions all failed for good" in output.splitlines()[-1]
+    assert 2 <= len(statuses_of(campaign)) < 14
+    # Once the cause is mended it goes on where it was.
+    write_linear_model(campaign.workdir / "model.onnx", linear_weights())
+    protosonic("recover", str(campaign.workdir), "--all")
+    campaign.verify()
+    assert len(campaign.hits()) == 14

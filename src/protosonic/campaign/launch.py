@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from protosonic.campaign.brake import Brake
 from protosonic.campaign.inputs import find_inputs
 from protosonic.campaign.last_run import DRY_RUN, begin_run, end_run, hold_campaign, recorded_run
 from protosonic.campaign.layout import Layout
@@ -20,6 +21,7 @@ from protosonic.config import load_settings
 from protosonic.errors import (
     AcceptanceError,
     ConfigError,
+    IncompleteError,
     ProtosonicError,
     ResourceError,
     WorkflowError,
@@ -45,6 +47,8 @@ TARGETS_WITHOUT_INPUTS = {"train", "train_network", "train_held_out"}
 """Training simulates its own events."""
 
 
+WATCH_S = 2.0
+"""Between looks at the partitions, until the first is done."""
 FORCING = {"-f", "--force", "-F", "--forceall"}
 
 
@@ -176,7 +180,8 @@ def run_campaign(
             record = begin_run(layout, config, settings, profile, cores, arguments)
             print(shlex.join(command), flush=True)  # noqa: T201
             start = time.time()
-            code = _run(command, lock)
+            brake = Brake(layout, settings.partition.stop_after_failed)
+            code = _run(command, lock, brake)
             seconds = time.time() - start
         failures = read_failures(layout.failures, start)
     layout = Layout(settings.campaign.name, workdir)
@@ -186,6 +191,8 @@ def run_campaign(
         is_new = layout.campaign.stat().st_mtime >= start
         print_summary(layout, seconds if is_new else None)
     exit_code = _conclude(code, failures, workdir)
+    if brake.was_pulled:
+        exit_code = _all_failed(brake, workdir)
     end_run(layout, record, exit_code)
     return exit_code
 
@@ -213,8 +220,8 @@ def run_again(
     )
 
 
-def _run(command: list[str], lock: int) -> int:
-    """Run snakemake in the present folder, which is the working directory already, until it ends by itself."""
+def _run(command: list[str], lock: int, brake: Brake) -> int:
+    """Run snakemake in the present folder, which is the working directory already, until it ends or must be stopped."""
     command = [*command]
     command[command.index("--directory") + 1] = "."
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -224,10 +231,27 @@ def _run(command: list[str], lock: int) -> int:
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         terminate = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         try:
+            while not brake.is_pulled():
+                try:
+                    return process.wait(WATCH_S)
+                except subprocess.TimeoutExpired:
+                    continue
+            process.terminate()
             return process.wait()
         finally:
             signal.signal(signal.SIGINT, interrupt)
             signal.signal(signal.SIGTERM, terminate)
+
+
+def _all_failed(brake: Brake, workdir: Path) -> int:
+    error = IncompleteError(
+        f"the run was stopped, because its first {brake.failed} partitions all failed for good",
+        file=workdir,
+        hint="The cause concerns the whole campaign: see 'protosonic status --failed'. Mend it and call 'protosonic "
+        "recover --all'. partition.stop_after_failed sets the number",
+    )
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201
+    return error.exit_code
 
 
 def _conclude(code: int, failures: list[Failure], workdir: Path) -> int:

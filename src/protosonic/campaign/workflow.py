@@ -138,10 +138,11 @@ class CampaignWorkflow:
     @property
     def partition_digest(self) -> str:
         """Digest of what the partitions depend on besides the catalog."""
-        digest = self.digest("partition", "preprocess.planes")
+        digest = self.digest("partition.target_hits", "partition.max_mem_mb", "preprocess.planes")
         if self.pilot is None:
             return digest
-        return f"{digest}-{sha256_of_json(self.pilot.model_dump(mode='json'))[:16]}"
+        pilot = sha256_of_json(self.pilot.model_dump(mode="json"))[:16]
+        return f"{digest}-{self.digest('partition.target_minutes')}-{pilot}"
 
     def digest(self, *keys: str) -> str:
         """Digest of configuration keys and the package version; changes exactly when a stage must run again."""

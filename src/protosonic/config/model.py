@@ -126,6 +126,11 @@ class Partition(_Section):
         description="After run --pilot a partition gets as many hits as take this long (15 to 60 are good), in place "
         "of target_hits.",
     )
+    stop_after_failed: int = Field(
+        20,
+        ge=1,
+        description="A run stops when so many partitions failed for good and none was done: the cause concerns all.",
+    )
     max_mem_mb: int = Field(
         1500, ge=300, description="No job may need more memory than this; an event that would is quarantined."
     )

@@ -29,7 +29,12 @@ def test_defaults_are_the_documented_ones():
                 "hit_threshold": 0.6,
             },
         ),
-        "partition": {"target_hits": 200_000, "target_minutes": 30.0, "max_mem_mb": 1500},
+        "partition": {
+            "target_hits": 200_000,
+            "target_minutes": 30.0,
+            "stop_after_failed": 20,
+            "max_mem_mb": 1500,
+        },
         "pilot": {"max_failed_fraction": 0.1},
         "preprocess": {
             "profile": "protodune-sp-2021",
@@ -286,6 +291,7 @@ OTHER = {
     "campaign.seed": 2,
     "partition.target_hits": 5,
     "partition.target_minutes": 45.0,
+    "partition.stop_after_failed": 3,
     "partition.max_mem_mb": 2000,
     "pilot.max_failed_fraction": 0.5,
     "preprocess.profile": "protodune-hd",
