@@ -7,8 +7,6 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from protosonic.campaign.layout import Layout
 
 __all__ = ["Brake"]
@@ -20,7 +18,8 @@ class Brake:
     Parameters
     ----------
     layout
-        The campaign; statuses that it has before count for nothing, because a run does not repeat them.
+        The campaign. Where one of its partitions is done before, the cause of failures does not concern all, and the run
+        goes on; statuses of failed ones that it has before count for nothing.
     most_failed
         As many failed partitions stop the run where none is done.
 
@@ -35,28 +34,19 @@ class Brake:
     def __init__(self, layout: Layout, most_failed: int) -> None:
         self._folder = layout.status("x").parent
         self._most_failed = most_failed
-        self._before = self._written()
         self._known: set[str] = set()
+        self._before: frozenset[str] = frozenset()
         self._released = False
-        self.failed = 0
-        self.was_pulled = False
-
-    def _written(self) -> Mapping[str, int]:
-        try:
-            with os.scandir(self._folder) as entries:
-                return {
-                    entry.name: entry.stat().st_mtime_ns for entry in entries if entry.name.endswith(".json")
-                }
-        except FileNotFoundError:
-            return {}
+        self.failed, self.was_pulled = 0, False
+        self.is_pulled()
+        self._before = frozenset(self._known)
+        self.failed, self.was_pulled = 0, False
 
     def is_pulled(self) -> bool:
         """Say whether the run must stop; costs nothing once a partition is done."""
         if self._released:
             return False
-        for name, written in self._written().items():
-            if name in self._known or self._before.get(name) == written or name.startswith("."):
-                continue
+        for name in self._new():
             try:
                 status = json.loads((self._folder / name).read_bytes())
             except (OSError, ValueError):  # removed meanwhile
@@ -65,6 +55,13 @@ class Brake:
                 self._released = True
                 return False
             self._known.add(name)
-        self.failed = len(self._known)
+        self.failed = len(self._known - self._before)
         self.was_pulled = self.failed >= self._most_failed
         return self.was_pulled
+
+    def _new(self) -> list[str]:
+        try:
+            names = [entry.name for entry in os.scandir(self._folder)]
+        except FileNotFoundError:
+            return []
+        return [name for name in names if not name.startswith(".") and name not in self._known]

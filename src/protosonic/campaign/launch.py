@@ -48,7 +48,8 @@ TARGETS_WITHOUT_INPUTS = {"train", "train_network", "train_held_out"}
 
 
 WATCH_S = 2.0
-"""Between looks at the partitions, until the first is done."""
+LONGEST_WATCH_S = 30.0
+"""Between looks at the partitions, until the first is done: often at first, then rarely."""
 FORCING = {"-f", "--force", "-F", "--forceall"}
 
 
@@ -231,11 +232,12 @@ def _run(command: list[str], lock: int, brake: Brake) -> int:
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         terminate = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         try:
+            pause = WATCH_S
             while not brake.is_pulled():
                 try:
-                    return process.wait(WATCH_S)
+                    return process.wait(pause)
                 except subprocess.TimeoutExpired:
-                    continue
+                    pause = min(1.5 * pause, LONGEST_WATCH_S)
             process.terminate()
             return process.wait()
         finally:

@@ -34,6 +34,8 @@ from protosonic.stages.verify import verify_campaign
         OSError(errno.ENOSPC, "x"),
         OSError(errno.ESTALE, "x"),
         OSError(errno.EACCES, "x"),
+        OSError("Can't read data (errno = 5, error message = 'Input/output error')"),
+        RuntimeError("std::bad_alloc"),
         ConfigError("x"),
     ],
     ids=repr,
