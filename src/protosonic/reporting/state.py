@@ -121,4 +121,6 @@ def _run_text(state: CampaignState) -> str:
 
 
 def _duration(hours: float) -> str:
+    if hours < 1 / 60:
+        return "less than a minute"
     return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
