@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import shutil
 import sys
@@ -16,7 +17,7 @@ from protosonic.campaign.bundles import bundles_of
 from protosonic.campaign.inputs import blocks_of_inputs, find_inputs
 from protosonic.campaign.layout import Layout
 from protosonic.campaign.partitioning import memory_of_scoring
-from protosonic.campaign.records import Partition, Plan, PlannedPartition, read_record
+from protosonic.campaign.records import Partition, PilotRecord, Plan, PlannedPartition, read_record
 from protosonic.config import check_settings
 from protosonic.config.model import BUNDLED
 from protosonic.publish import publish_json, sha256_of_json
@@ -32,7 +33,13 @@ SETTINGS_VARIABLE = "PROTOSONIC_SETTINGS"
 """Environment variable that tells jobs where the checked configuration is."""
 
 HITS_PER_MINUTE = 60_000
-"""A slow core; sizes the run time that is asked for."""
+"""A slow core; sizes the run time that is asked for where no pilot has measured it."""
+START_MINUTES = 10
+"""Run time that is asked for beyond the work."""
+TIME_MARGIN = 2.0
+MEMORY_MARGIN = 1.3
+"""Nodes differ, and so do events; what was measured is not the worst."""
+LEAST_MEM_MB = 200
 MEM_PER_CATALOG = 10
 """Records in memory, per byte in the catalog's files; a million events took 2 GB, and 237 MB as JSON."""
 MAX_THREADS = 8
@@ -127,6 +134,28 @@ class CampaignWorkflow:
         files = [[file.path, file.spec.model_dump(mode="json")] for file in self.blocks[block]]
         return f"{__version__}-{sha256_of_json(files)[:16]}"
 
+    @cached_property
+    def pilot(self) -> PilotRecord | None:
+        """What the pilot measured, where there was one that let the rest of the campaign go."""
+        if not self.layout.pilot.exists():
+            return None
+        pilot = read_record(self.layout.pilot, PilotRecord)
+        return pilot if pilot.released else None
+
+    @property
+    def pilot_option(self) -> str:
+        """What ``protosonic partition`` is told of the pilot."""
+        return f"--pilot {self.layout.pilot}" if self.pilot else ""
+
+    @property
+    def partition_digest(self) -> str:
+        """Digest of what the partitions depend on besides the catalog."""
+        digest = self.digest("partition.target_hits", "partition.max_mem_mb", "preprocess.planes")
+        if self.pilot is None:
+            return digest
+        pilot = sha256_of_json(self.pilot.model_dump(mode="json"))[:16]
+        return f"{digest}-{self.digest('partition.target_minutes')}-{pilot}"
+
     def digest(self, *keys: str) -> str:
         """Digest of configuration keys and the package version; changes exactly when a stage must run again."""
         return f"{__version__}-{self.settings.digest(*keys)}"
@@ -187,9 +216,16 @@ class CampaignWorkflow:
         return max(fitting, default=1)
 
     def mem_mb(self, partition: str, attempt: int, threads: int | None = None) -> int:
-        """Memory of the jobs of a partition, of those that score with so many threads; more on every attempt."""
+        """Memory of the jobs of a partition, of those that score with so many threads; more on every attempt.
+
+        It is estimated, and where a pilot has measured it the estimate is corrected.
+        """
         scoring = 0 if threads is None else memory_of_scoring(self.settings.inference, threads)
-        return (self._planned(partition).mem_mb + scoring) * attempt
+        estimate = self._planned(partition).mem_mb + scoring
+        ratio = self.pilot and self.pilot.memory_ratio.get("preprocess" if threads is None else "infer")
+        if ratio:
+            estimate = max(math.ceil(estimate * ratio * MEMORY_MARGIN), LEAST_MEM_MB)
+        return estimate * attempt
 
     @staticmethod
     def mem_mb_of_records(catalog: Iterable[str], attempt: int) -> int:
@@ -199,7 +235,12 @@ class CampaignWorkflow:
 
     def runtime(self, partition: str, attempt: int) -> int:
         """Minutes that the jobs of a partition may take; more on every attempt."""
-        return (10 + self._planned(partition).hits // HITS_PER_MINUTE) * attempt
+        hits = self._planned(partition).hits
+        if self.pilot and self.pilot.seconds_per_hit:
+            minutes = math.ceil(hits * self.pilot.seconds_per_hit * TIME_MARGIN / 60)
+        else:
+            minutes = hits // HITS_PER_MINUTE
+        return (START_MINUTES + minutes) * attempt
 
     @property
     def gpu_clients(self) -> int:

@@ -45,6 +45,7 @@ def partition(
     settings: SettingsOption,
     descriptors: Annotated[Path, typer.Option(help="Folder of descriptors to write.")],
     plan: Annotated[Path, typer.Option(help="JSON file of the plan to write.")],
+    pilot: Annotated[Path | None, typer.Option(help="JSON file of what a pilot measured.")] = None,
 ) -> None:
     """Cut a catalogued campaign into partitions.
 
@@ -53,7 +54,7 @@ def partition(
     from protosonic.config import load_settings
     from protosonic.stages.partition import partition_campaign
 
-    partition_campaign(catalog_blocks, load_settings(settings), descriptors, plan)
+    partition_campaign(catalog_blocks, load_settings(settings), descriptors, plan, pilot)
 
 
 @app.command(rich_help_panel=STAGES)

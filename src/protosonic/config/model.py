@@ -24,6 +24,7 @@ __all__ = [
     "Merge",
     "Model",
     "Partition",
+    "Pilot",
     "Preprocess",
     "Settings",
     "Training",
@@ -118,6 +119,18 @@ class Partition(_Section):
         ge=1,
         description="A partition is closed when the next event would take it past this many hits.",
     )
+    target_minutes: float = Field(
+        30.0,
+        gt=0,
+        le=1440,
+        description="After run --pilot a partition gets as many hits as take this long (15 to 60 are good), in place "
+        "of target_hits.",
+    )
+    stop_after_failed: int = Field(
+        20,
+        ge=1,
+        description="A run stops when so many partitions failed for good and none was done: the cause concerns all.",
+    )
     max_mem_mb: int = Field(
         1500, ge=300, description="No job may need more memory than this; an event that would is quarantined."
     )
@@ -125,6 +138,17 @@ class Partition(_Section):
         10_000,
         ge=1,
         description="Partitions that Snakemake plans at the same time; a larger campaign runs in slices.",
+    )
+
+
+class Pilot(_Section):
+    """When the partitions of ``run --pilot`` let the rest of the campaign go."""
+
+    max_failed_fraction: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="The campaign stops after its pilot when more of the pilot's events are not done.",
     )
 
 
@@ -413,6 +437,10 @@ class Settings(_Section):
     campaign: Campaign = Field(default_factory=Campaign, description="The name of the campaign and its seed.")
     inputs: tuple[Input, ...] = Field(min_length=1, description="Sets of input files and how to read them.")
     partition: Partition = Field(default_factory=Partition, description="How events are grouped into jobs.")
+    pilot: Pilot = Field(
+        default_factory=Pilot,
+        description="When the partitions of run --pilot let the rest of the campaign go.",
+    )
     preprocess: Preprocess = Field(
         default_factory=Preprocess, description="How plane images and patches are made."
     )

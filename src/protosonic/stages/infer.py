@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,11 +14,13 @@ import numpy as np
 from protosonic import __version__
 from protosonic.campaign.client_slots import endpoints_allowed
 from protosonic.campaign.partitioning import selected_hits
+from protosonic.campaign.permanent import failed_status, permanent_failure
 from protosonic.campaign.records import (
     BackendUse,
     EventStatus,
     ModelRecord,
     Partition,
+    PartitionFailure,
     PartitionStatus,
     read_record,
     write_record,
@@ -71,6 +73,9 @@ def infer_partition(
 ) -> PartitionStatus:
     """Score every hit of a partition.
 
+    A failure that no retry mends, here or in stage ``preprocess``, makes an empty scores file and a status that says
+    why, so that the campaign goes on and the job is not tried again.
+
     Parameters
     ----------
     unit_file
@@ -94,10 +99,10 @@ def infer_partition(
     ------
     ServiceError
         No endpoint can serve and the policy forbids the CPU.
-    ModelError
-        The model gave unusable scores.
+    ConfigError
+        Something that an endpoint needs, such as a token, is not there.
     VerificationError
-        The model is not that of the record, or the unit file does not hold the events of the descriptor.
+        The model is not that of the record.
     """
     partition = read_record(descriptor, Partition)
     model = read_record(model_record, ModelRecord)
@@ -108,6 +113,40 @@ def infer_partition(
             hint="Remove it and run the campaign again",
         )
     weights_file = None if weights is None else WeightsFile(weights, model.sha256)
+    failure = None
+    try:
+        failure = _failure_of_preprocess(unit_file)
+        if failure is None:
+            with endpoints_allowed(settings.inference) as allowed:
+                usable = settings.model_copy(update={"inference": allowed.inference})
+                dispatcher = make_dispatcher(usable, model_file, threads, weights_file)
+                status = _score_partition(unit_file, partition, model, dispatcher, settings, output)
+            status = status.model_copy(update={"fallbacks": (*allowed.fallbacks, *status.fallbacks)})
+    except Exception as error:
+        failure = permanent_failure(error, "infer")
+        if failure is None:
+            raise
+    if failure is not None:
+        status = failed_status(partition, failure, model, settings, output)
+    write_record(status_file, status)
+    return status
+
+
+def _failure_of_preprocess(unit_file: Path) -> PartitionFailure | None:
+    with UnitReader(unit_file) as unit:
+        failure = unit.header.get("failure")
+    return None if failure is None else PartitionFailure.model_validate(failure)
+
+
+def _score_partition(
+    unit_file: Path,
+    partition: Partition,
+    model: ModelRecord,
+    dispatcher: Dispatcher,
+    settings: Settings,
+    output: Path,
+) -> PartitionStatus:
+    start = time.monotonic()
     done: dict[int, Counter[str]] = {}
     footer = {
         "partition": partition.id,
@@ -115,13 +154,7 @@ def infer_partition(
         "model_sha256": model.sha256,
         "package_version": __version__,
     }
-    with ExitStack() as stack:
-        allowed = stack.enter_context(endpoints_allowed(settings.inference))
-        start = time.monotonic()
-        usable = settings.model_copy(update={"inference": allowed.inference})
-        dispatcher = stack.enter_context(closing(make_dispatcher(usable, model_file, threads, weights_file)))
-        unit = stack.enter_context(UnitReader(unit_file))
-        writer = stack.enter_context(ScoresWriter(output, footer))
+    with closing(dispatcher), UnitReader(unit_file) as unit, ScoresWriter(output, footer) as writer:
         for event, scores, backend in score_events(unit, dispatcher):
             hits = {
                 name: np.concatenate([image.hits[name] for image in event.images])
@@ -150,9 +183,8 @@ def infer_partition(
         duplicate_patches=duplicates,
         seconds=seconds,
         backends=tuple(_backends_used(dispatcher)),
-        fallbacks=(*allowed.fallbacks, *(fallback.reason for fallback in dispatcher.fallbacks)),
+        fallbacks=tuple(fallback.reason for fallback in dispatcher.fallbacks),
     )
-    write_record(status_file, status)
     log.info("%d hits in %.1f s (%.0f hits/s)", writer.rows, seconds, writer.rows / max(seconds, 1e-9))
     return status
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from protosonic.campaign.accounting import accounting_table, check_statuses
 from protosonic.campaign.bundles import bundles_of
 from protosonic.campaign.dispatch import dispatch_summary
+from protosonic.campaign.permanent import check_none_failed
 from protosonic.campaign.provenance import campaign_provenance
 from protosonic.campaign.records import Bundle, CatalogBlock, ModelRecord, Plan, read_record
 from protosonic.dataset.accounting import totals
@@ -41,6 +42,8 @@ def merge_campaign(layout: Layout, settings: Settings) -> dict[str, Any]:
 
     Raises
     ------
+    IncompleteError
+        Partitions failed, and the campaign was not closed; nothing is published then.
     VerificationError
         Something was lost, doubled or damaged; nothing is published then.
     """
@@ -51,6 +54,8 @@ def merge_campaign(layout: Layout, settings: Settings) -> dict[str, Any]:
     ]
     scored = list(_scored(layout, plan, settings.merge.bundle_partitions))
     statuses = [status for status, _ in scored]
+    if not layout.closed.exists():
+        check_none_failed(statuses)
     check_statuses(plan, statuses)
     provenance = campaign_provenance(settings, model, files, statuses)
     footer = {
@@ -95,6 +100,12 @@ def merge_campaign(layout: Layout, settings: Settings) -> dict[str, Any]:
         "inference_seconds": round(sum(status.seconds for status in statuses), 3),
         "fallbacks": sorted({reason for status in statuses for reason in status.fallbacks}),
         "dispatch": dispatch_summary(statuses),
+        "failed_partitions": [
+            {"partition": status.partition, "file": status.path, "events": len(status.events)}
+            | status.failure.model_dump(include={"stage", "error", "message"})
+            for status in statuses
+            if status.failure is not None
+        ],
         "dataset": {
             "schema": schema_fingerprint(HITS_SCHEMA),
             "files": dataset,

@@ -12,7 +12,14 @@ import pytest
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 from protosonic import __version__
-from protosonic.campaign.records import InputSpec, Partition, Plan, PlannedPartition, write_record
+from protosonic.campaign.records import (
+    InputSpec,
+    Partition,
+    PilotRecord,
+    Plan,
+    PlannedPartition,
+    write_record,
+)
 from protosonic.campaign.workflow import (
     SETTINGS_VARIABLE,
     CampaignWorkflow,
@@ -159,6 +166,30 @@ def test_jobs_that_hold_all_records_get_memory_for_them(planned, tmp_path):
     (tmp_path / "3f.json").write_bytes(bytes(20 * 2**20))
     blocks = [str(tmp_path / name) for name in ("3f.json", "not-there-yet.json")]
     assert [planned.mem_mb_of_records(blocks, attempt) for attempt in (1, 2)] == [1200, 2400]
+
+
+def test_a_pilot_sizes_the_jobs_by_what_it_measured(planned, make_workflow):
+    before = planned.partition_digest
+    record = PilotRecord(
+        partitions=(),
+        files=(),
+        target_hits=1,
+        seconds_per_hit=0.01,
+        memory_ratio={"preprocess": 0.5},
+        failed_fraction=0.0,
+        released=True,
+    )
+    write_record(planned.layout.pilot, record)
+    sized = make_workflow(inference={"policy": "cpu-only"})
+    sized.partitions(sized.layout.plan)
+    assert sized.pilot_option == "--pilot work/demo/pilot.json"
+    assert sized.partition_digest != before
+    # 90,000 hits take 15 minutes; twice that is asked for, and ten minutes.
+    assert [sized.runtime("p1", attempt) for attempt in (1, 2)] == [40, 80]
+    assert sized.mem_mb("p2", 1) == 910
+    assert sized.mem_mb("p2", 1, 1) == 1400, "nothing was measured of infer"
+    write_record(planned.layout.pilot, record.model_copy(update={"released": False}))
+    assert make_workflow().partition_digest == before
 
 
 @pytest.mark.parametrize(
