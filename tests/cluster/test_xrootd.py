@@ -85,7 +85,9 @@ class Pauses(list[float]):
 
 def fetcher(*, sleep: Pauses | None = None, **options) -> Fetcher:
     replicas = options.pop("replicas", {})
-    return Fetcher(replicas, **{"attempts": 3, "timeout_s": 5.0} | options, sleep=Pauses() if sleep is None else sleep)
+    return Fetcher(
+        replicas, **{"attempts": 3, "timeout_s": 5.0} | options, sleep=Pauses() if sleep is None else sleep
+    )
 
 
 def test_copy_is_whole_and_has_the_checksum_of_the_server(server, blob):
@@ -125,7 +127,9 @@ def test_server_that_is_down_is_tried_again_with_growing_pauses(server, blob):
     pauses = Pauses()
     with (
         fetcher(sleep=pauses, attempts=5) as files,
-        pytest.raises(TransientError, match=r"the XRootD server failed, 5 times .*Connection error") as caught,
+        pytest.raises(
+            TransientError, match=r"the XRootD server failed, 5 times .*Connection error"
+        ) as caught,
         files.copy(url),
     ):
         pass
@@ -218,7 +222,11 @@ def test_other_content_than_catalogued_is_not_taken(server, other, blob):
     pauses = Pauses()
     with fetcher(replicas={server.url: [other.url]}) as files, files.copy(url, sha256) as copy:
         assert copy.url == other.url + blob.name
-    with fetcher(sleep=pauses) as files, pytest.raises(ChangedError, match="has changed"), files.copy(url, sha256):
+    with (
+        fetcher(sleep=pauses) as files,
+        pytest.raises(ChangedError, match="has changed"),
+        files.copy(url, sha256),
+    ):
         pass
     assert pauses == []
 

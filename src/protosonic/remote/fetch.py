@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 from protosonic.errors import ConfigError, DataError, ProtosonicError, TransientError
 from protosonic.remote.in_place import InPlace
 from protosonic.remote.protocol import NoRangesError, protocol_for
-from protosonic.remote.scratch import ScratchCopy
+from protosonic.remote.scratch import ScratchCopy, scratch_file
 from protosonic.remote.urls import places_of
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class Copy:
     Attributes
     ----------
     path
-        The copy; it has no name in a folder and is gone when it is closed, also when the process is killed.
+        The copy, in the scratch folder; it is removed afterwards.
     url
         The replica that served it.
     status
@@ -147,7 +146,7 @@ class Fetcher:
         ConfigError
             No server knows us, or a package is missing.
         """
-        with tempfile.TemporaryFile(prefix="protosonic-") as scratch:
+        with scratch_file() as scratch:
             part = ScratchCopy(scratch)
             yield self._try(url, lambda place: self._copy(place, part, sha256))
 

@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import os
 import shutil
 import tempfile
+import time
 import zlib
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from protosonic.errors import ResourceError, classify_os_error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from protosonic.remote.protocol import RemoteStatus
 
-__all__ = ["Origin", "ScratchCopy"]
+__all__ = ["Origin", "ScratchCopy", "scratch_file"]
 
 Origin = tuple[str, int, int, str]
 """URL, size, time and ETag: a transfer that broke off goes on only where these are as they were."""
+
+
+_PREFIX, _SUFFIX = "protosonic-", ".scratch"
+_AGE_S = 60.0
+
+
+@contextmanager
+def scratch_file() -> Iterator[IO[bytes]]:
+    """Make a file in the scratch folder, and remove it and those that killed jobs have left there.
+
+    HDF5 cannot open a file that has no name, so it cannot be removed beforehand.
+    """
+    _remove_leftovers(Path(tempfile.gettempdir()))
+    with tempfile.NamedTemporaryFile(prefix=_PREFIX, suffix=_SUFFIX) as file:
+        with suppress(OSError):  # a file system without locks has no leftovers removed
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove scratch files that nobody holds a lock on; the youngest may not have got theirs yet."""
+    for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _AGE_S:
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
 
 
 class ScratchCopy:
@@ -69,4 +100,4 @@ class ScratchCopy:
             self._scratch.flush()
         except OSError as error:
             raise classify_os_error(error) or error from error
-        return Path(f"/proc/{os.getpid()}/fd/{self._scratch.fileno()}")
+        return Path(self._scratch.name)

@@ -18,10 +18,12 @@ from protosonic.remote.wildcards import matching
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# The client's own defaults try for ten minutes before they say that a server is gone. They are read when it is loaded.
+# The client's own defaults try for ten minutes before they say that a server is gone, and then for half an hour do not try
+# at all; trying again is done for all protocols in one place. They are read when it is loaded.
 for _name, _value in {
     "XRD_CONNECTIONWINDOW": "15",
-    "XRD_CONNECTIONRETRY": "2",
+    "XRD_CONNECTIONRETRY": "1",
+    "XRD_STREAMERRORWINDOW": "0",
     "XRD_STREAMTIMEOUT": "60",
     "XRD_TIMEOUTRESOLUTION": "1",
 }.items():
