@@ -274,29 +274,31 @@ def in_place(files: Fetcher, url: str) -> Source:
 
 
 def test_events_that_are_read_in_place_are_those_of_the_file(server, simulated):
-    path = sorted(simulated.glob("*.h5"))[0]
-    with fetcher() as files, open_events(in_place(files, server.add(path)), ReaderOptions()) as remote:
-        with open_events(path, ReaderOptions()) as local:
-            for mine, theirs in zip(remote.read([1, 4]), local.read([1, 4]), strict=True):
-                assert mine.id == theirs.id
-                assert (mine.waveforms.values == theirs.waveforms.values).all()
+    path = min(simulated.glob("*.h5"))
+    with (
+        fetcher() as files,
+        open_events(in_place(files, server.add(path)), ReaderOptions()) as remote,
+        open_events(path, ReaderOptions()) as local,
+    ):
+        for mine, theirs in zip(remote.read([1, 4]), local.read([1, 4]), strict=True):
+            assert mine.id == theirs.id
+            assert (mine.waveforms.values == theirs.waveforms.values).all()
 
 
 def test_server_that_is_killed_while_events_are_read_in_place_is_a_transient_problem(server, simulated):
     """The failure passes through HDF5 as it is: it is no damage of the file."""
-    url = server.add(sorted(simulated.glob("*.h5"))[0])
+    url = server.add(min(simulated.glob("*.h5")))
     with fetcher() as files:
         source = in_place(files, url)
-        stream = source.content.__self__
-        with pytest.raises(TransientError, match="the XRootD server failed, 3 times"):
-            with open_events(source, ReaderOptions()) as events:
-                server.kill()
-                stream._block.cache_clear()
+        with open_events(source, ReaderOptions()) as events:
+            server.kill()
+            source.content.__self__._block.cache_clear()
+            with pytest.raises(TransientError, match="the XRootD server failed, 3 times"):
                 list(events.read())
 
 
 def test_reading_in_place_goes_on_when_the_server_is_back(server, simulated):
-    path = sorted(simulated.glob("*.h5"))[0]
+    path = min(simulated.glob("*.h5"))
     with fetcher(sleep=Pauses(server.start)) as files:
         source = in_place(files, server.add(path))
         with open_events(source, ReaderOptions()) as events:
@@ -306,7 +308,7 @@ def test_reading_in_place_goes_on_when_the_server_is_back(server, simulated):
 
 
 def test_truncated_remote_file_is_a_data_problem(server, simulated, tmp_path):
-    path = sorted(simulated.glob("*.h5"))[0]
+    path = min(simulated.glob("*.h5"))
     (tmp_path / "cut.h5").write_bytes(path.read_bytes()[:-1000])
     with fetcher() as files, pytest.raises(DataError) as caught:
         open_events(in_place(files, server.add(tmp_path / "cut.h5")), ReaderOptions())
