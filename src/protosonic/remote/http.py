@@ -158,8 +158,11 @@ def _token() -> str:
         The file cannot be read, or it is not a token. The content is not shown.
     """
     text, source = os.environ.get("BEARER_TOKEN", ""), "BEARER_TOKEN"
-    if not text and (file := os.environ.get("BEARER_TOKEN_FILE")):
+    if not text:
         source = "BEARER_TOKEN_FILE"
+        file = os.environ.get(source)
+        if not file:
+            return ""
         try:
             text = Path(file).read_bytes()[: _MOST_TOKEN_BYTES + 1].decode("ascii", "replace")
         except OSError as error:
@@ -167,8 +170,6 @@ def _token() -> str:
                 f"the token cannot be read: {error.strerror}", where=source, found=file
             ) from error
     token = text.strip()
-    if not token and not text:
-        return ""
     if not token or len(token) > _MOST_TOKEN_BYTES or not all("!" <= c <= "~" for c in token):
         raise ConfigError("this is not a token", where=source, expected="printable ASCII without blanks")
     return token

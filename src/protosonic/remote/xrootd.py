@@ -36,13 +36,11 @@ __all__ = ["XRootD"]
 
 _ERROR_RESPONSE = 400
 _NOT_AUTHORIZED, _NOT_FOUND, _IS_DIRECTORY, _AUTH_FAILED = 3010, 3011, 3016, 3030
-_NEVER = frozenset({3000, 3001, 3002, 3006, 3013, 3014, _NOT_AUTHORIZED, _NOT_FOUND, _IS_DIRECTORY})
+_NEVER = frozenset({3000, 3001, 3002, 3006, 3013, 3015, _NOT_AUTHORIZED, _NOT_FOUND, _IS_DIRECTORY})
 """Answers (XProtocol.hh) that another try does not change: wrong or unsupported requests, no such file, no right."""
-_REFUSED = frozenset({110, 202, 203, 204})
-"""Codes of the client (XrdClStatus.hh): TLS, handshake, login and authentication failed."""
+_REFUSED = frozenset({110, 203, 204})
+"""Codes of the client (XrdClStatus.hh): TLS, login and authentication failed."""
 _INVALID = frozenset({9})
-_STALE = frozenset({3004})
-"""A file handle that the server does not know: it has restarted."""
 
 
 class XRootD(Protocol):
@@ -143,7 +141,7 @@ def _failure(code: int, number: int, message: str, name: str) -> ProtosonicError
             found=text,
             hint="Renew the proxy (X509_USER_PROXY) or the token (BEARER_TOKEN_FILE); see docs/remote.md",
         )
-    if code == _ERROR_RESPONSE and number in _NEVER and number not in _STALE:
+    if code == _ERROR_RESPONSE and number in _NEVER:
         what = {
             _NOT_FOUND: "no such file",
             _NOT_AUTHORIZED: "permission denied",
