@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 STREAMED_FORMATS = frozenset({"native", "numl", "wirecell-hdf5"})
 """Formats of which single events can be read; archives are read from their start."""
-STREAMED_SHARE = 0.5
+STREAMED_SHARE = 0.25
 """What ``fetch: auto`` streams: partitions with at most this part of the hits of their file (docs/remote.md)."""
 
 

@@ -36,7 +36,7 @@ def entries(folder: str) -> list[tuple[str, bool]]:
 def test_patterns_match_as_on_a_local_disk(tree, segments):
     # The last one names files; a literal there is no pattern, and "**" alone is a shell's matter.
     pattern = "/".join([*segments, "*.h5"])
-    expected = {path for path in glob.glob(f"{tree}/{pattern}", recursive=True) if Path(path).is_file()}
+    expected = {path for path in glob.glob(f"{tree}/{pattern}", recursive=True) if Path(path).is_file()}  # noqa: PTH207
     assert set(matching(f"{tree}/{pattern}", entries)) == expected
 
 
