@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -342,3 +344,30 @@ def test_catalog_keeps_what_it_has_when_a_server_is_killed(server, simulated, tm
     assert read_record(output, CatalogBlock) == block
     assert {file.path: len(file.events) for file in block.files} == {first: 6, second: 6, missing: 0}
     assert [path.name for path in tmp_path.iterdir()] == ["block.json"]
+
+
+def test_server_that_does_not_know_us_is_a_configuration_problem(simulated, monkeypatch):
+    path = min(simulated.glob("*.h5"))
+    program = (
+        "import sys\n"
+        "from protosonic.errors import ProtosonicError\n"
+        "from protosonic.remote.fetch import Fetcher\n"
+        "try:\n"
+        "    with Fetcher({}, 2, 5.0) as files, files.copy(sys.argv[1]) as copy:\n"
+        "        print(copy.size)\n"
+        "except ProtosonicError as error:\n"
+        "    sys.exit(f'{type(error).__name__} {error}')\n"
+    )
+
+    def copied(url: str) -> subprocess.CompletedProcess[str]:
+        # The client keeps its login for as long as the process lives.
+        command = [sys.executable, "-c", program, url]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    with XRootDServer(with_key=True) as server:
+        url = server.add(path)
+        refused = copied(url)
+        assert "ConfigError" in refused.stderr
+        assert "the server does not accept our credentials" in refused.stderr
+        monkeypatch.setenv("XrdSecSSSKT", str(server.key))
+        assert copied(url).stdout.strip() == str(path.stat().st_size)

@@ -17,7 +17,7 @@ from typing import Self
 class XRootDServer:
     """A server with a folder of its own; it refuses to run as root and then runs as ``nobody``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_key: bool = False) -> None:
         # pytest's folders are closed to other users.
         self.root = Path(tempfile.mkdtemp(prefix="xrootd-"))
         self.root.chmod(0o755)
@@ -35,6 +35,19 @@ class XRootDServer:
             f"all.export /\noss.localroot {self.data}\nxrd.port {self.port}\nall.adminpath {self._admin}\n"
             f"all.pidpath {self._admin}\nxrootd.chksum adler32\n"
         )
+        self.key = self.root / "sss.keytab"
+        if with_key:
+            # Simple shared secrets, the one login of XRootD that needs no authority.
+            subprocess.run(
+                ["xrdsssadmin", "-u", "anybody", "-g", "usrgroup", "add", str(self.key)],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            copy = shutil.copy(self.key, self._admin / "sss.keytab")
+            if self._user:
+                os.chown(copy, nobody.pw_uid, nobody.pw_gid)
+            with self._config.open("a") as file:
+                file.write(f"xrootd.seclib libXrdSec.so\nsec.protocol sss -s {self._admin / 'sss.keytab'}\n")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

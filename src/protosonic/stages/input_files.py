@@ -12,6 +12,7 @@ from protosonic.events.formats import unreadable
 from protosonic.events.source import AnyFile, Source
 from protosonic.publish import sha256_of
 from protosonic.remote.fetch import Fetcher
+from protosonic.remote.protocol import BLOCK_BYTES
 from protosonic.remote.urls import is_url
 
 if TYPE_CHECKING:
@@ -111,7 +112,12 @@ def open_unchanged(path: str, sha256: str, fetcher: Fetcher) -> Iterator[tuple[S
 def _may_stream(partition: Partition, remote: Remote) -> bool:
     if remote.fetch != "auto":
         return remote.fetch == "stream"
-    return partition.format in STREAMED_FORMATS and partition.share <= STREAMED_SHARE
+    # A file of one block comes whole in any case, and a copy of it is proven.
+    return (
+        partition.format in STREAMED_FORMATS
+        and partition.share <= STREAMED_SHARE
+        and partition.size > BLOCK_BYTES
+    )
 
 
 def _check_unchanged(partition: Partition) -> None:

@@ -321,6 +321,24 @@ def test_certificate_of_an_unknown_authority_is_a_configuration_problem(secure):
         copied(secure.url + "a.bin")
 
 
+def test_certificate_is_shown_to_servers_that_ask_for_one(tmp_path, monkeypatch):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("me@example.org").private_key_and_cert_chain_pem.write_to_path(tmp_path / "x509up")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    with WebServer(context) as secure:
+        secure.files["a.bin"] = CONTENT
+        # TLS 1.3 may end the connection before the reason has come.
+        with pytest.raises((ConfigError, TransientError)):
+            copied(secure.url + "a.bin")
+        monkeypatch.setenv("X509_USER_PROXY", str(tmp_path / "x509up"))
+        assert copied(secure.url + "a.bin")[0] == SHA256
+
+
 def test_proxy_certificate_that_is_not_there_is_a_configuration_problem(server, monkeypatch):
     monkeypatch.setenv("X509_USER_PROXY", "/nowhere/x509up")
     with pytest.raises(
