@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
 DEMO := data/.demo
 
-.PHONY: run test integration lint format generated constraints clean
+.PHONY: run test integration cluster lint format generated constraints clean
 
 run: $(VENV)/.installed $(DEMO)
 	$(BIN)/protosonic run config/config.yaml
@@ -19,6 +19,10 @@ test: $(VENV)/.tested
 # Slower tests against real servers; .ci/run installs what they need.
 integration: $(VENV)/.trained
 	$(BIN)/pytest tests/integration
+
+# Servers and clusters of this machine; .ci/run installs their packages.
+cluster: $(VENV)/.clustered
+	$(BIN)/pytest tests/cluster
 
 lint: $(VENV)/.trained
 	$(BIN)/ruff check
@@ -44,6 +48,10 @@ constraints: $(VENV)/.tested
 # With PyTorch, for training and for the types of its code.
 $(VENV)/.trained: $(VENV)/.tested
 	$(PIP_INSTALL) --editable '.[report,test,train]'
+	touch $@
+
+$(VENV)/.clustered: $(VENV)/.tested
+	$(PIP_INSTALL) --editable '.[report,test,test-remote]'
 	touch $@
 
 clean:

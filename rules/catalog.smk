@@ -15,9 +15,10 @@ rule catalog:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         failures=CAMPAIGN.layout.failures,
+        inputs=lambda wildcards: CAMPAIGN.layout.inputs / f"{wildcards.block}.json",
         digest=lambda wildcards: CAMPAIGN.block_digest(wildcards.block),
     message:
         "Catalog block {wildcards.block}"
     shell:
-        "protosonic --failures {params.failures} catalog --block {wildcards.block}"
+        "protosonic --failures {params.failures} catalog --inputs {params.inputs}"
         " --output {output.records} > {log} 2>&1"

@@ -8,7 +8,7 @@ from protosonic.campaign.workflow import (
 )
 
 collect_garbage_rarely()
-CAMPAIGN = CampaignWorkflow(config)
+CAMPAIGN = CampaignWorkflow(config, is_job=not workflow.is_main_process)
 CAMPAIGN.prepare_jobs()
 
 
@@ -20,7 +20,7 @@ wildcard_constraints:
 
 def catalog_of_inputs(wildcards):
     # Not before it is needed: training needs no inputs.
-    return expand("<work>/catalog/{block}.json", block=CAMPAIGN.blocks)
+    return expand("<work>/catalog/{block}.json", block=CAMPAIGN.block_names)
 
 
 def scored(wildcards):

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from typing import ClassVar
 
 __all__ = [
     "INTERRUPTED",
@@ -44,7 +41,7 @@ class ProtosonicError(Exception):
     message
         What is wrong, in one sentence.
     file
-        The file concerned.
+        The file concerned: a path, a URL, or what else names it as text.
     where
         The configuration key, HDF5 dataset, archive member or event concerned.
     expected, found
@@ -60,7 +57,7 @@ class ProtosonicError(Exception):
         self,
         message: str,
         *,
-        file: Path | str | None = None,
+        file: object = None,
         where: str | None = None,
         expected: object = None,
         found: object = None,
@@ -102,7 +99,7 @@ class DataError(ProtosonicError):
         message: str,
         *,
         code: str,
-        file: Path | str | None = None,
+        file: object = None,
         where: str | None = None,
         expected: object = None,
         found: object = None,

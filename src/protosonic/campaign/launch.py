@@ -27,6 +27,7 @@ from protosonic.errors import (
     WorkflowError,
 )
 from protosonic.failures import Failure, read_failures
+from protosonic.remote.urls import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -230,8 +231,10 @@ def _run_in_slices(
 
 
 def _may_be_large(files: Sequence[InputFile], most_at_once: int) -> bool:
-    sizes = [Path(file.path).stat().st_size for file in files[:most_at_once] if Path(file.path).exists()]
-    return len(files) > most_at_once or sum(sizes) > BYTES_PER_PARTITION * most_at_once
+    if len(files) > most_at_once or any(is_url(file.path) for file in files):
+        return True
+    sizes = [Path(file.path).stat().st_size for file in files if Path(file.path).exists()]
+    return sum(sizes) > BYTES_PER_PARTITION * most_at_once
 
 
 def run_again(

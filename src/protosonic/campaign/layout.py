@@ -114,6 +114,11 @@ class Layout:
         """JSON file of the checked configuration, named by its content."""
         return self.work / "settings" / f"{digest}.json"
 
+    @property
+    def inputs(self) -> Path:
+        """Folder of the lists of files, JSON, one for each catalog block."""
+        return self.work / "inputs"
+
     def descriptor(self, partition: str) -> Path:
         """JSON descriptor of a partition."""
         return self.work / "partitions" / f"{partition}.json"

@@ -186,6 +186,8 @@ def _partition(file: FileRecord, events: list[EventRecord], hits: int) -> Partit
         size=file.size,
         mtime_ns=file.mtime_ns,
         sha256=file.sha256,
+        remote=file.remote,
+        share=sum(map(_all_hits, events)) / max(sum(map(_all_hits, file.events)), 1),
         spec=file.spec,
         format=file.format,
         detector=file.detector,
@@ -193,3 +195,7 @@ def _partition(file: FileRecord, events: list[EventRecord], hits: int) -> Partit
         hits=hits,
         mem_mb=max(memory_of_event(event) for event in events),
     )
+
+
+def _all_hits(event: EventRecord) -> int:
+    return sum(event.hits_by_plane)

@@ -29,6 +29,7 @@ __all__ = [
     "FastPrecision",
     "Fault",
     "FileRecord",
+    "InputBlock",
     "InputSpec",
     "ModelRecord",
     "Partition",
@@ -39,6 +40,7 @@ __all__ = [
     "Plan",
     "PlannedPartition",
     "RefusedEvent",
+    "RemoteState",
     "RunRecord",
     "read_record",
     "write_record",
@@ -96,6 +98,20 @@ class EventRecord(_Record):
         return EventId(self.run, self.subrun, self.event)
 
 
+class RemoteState(_Record):
+    """What tells whether a remote file is still the one that was catalogued."""
+
+    url: str = Field(description="The replica that the catalog read.")
+    adler32: str = Field(description="Checksum of the bytes that came; XRootD servers know it too.")
+    etag: str = Field("", description="The server's name of this version of the file.")
+
+
+class InputBlock(_VersionedRecord):
+    """The input files of a catalog block."""
+
+    files: tuple[tuple[str, InputSpec], ...]
+
+
 class FileRecord(_Record):
     """An input file in the catalog."""
 
@@ -103,6 +119,7 @@ class FileRecord(_Record):
     size: int = 0
     mtime_ns: int = 0
     sha256: str = ""
+    remote: RemoteState | None = Field(None, description="For files of other machines.")
     spec: InputSpec
     format: str | None = None
     detector: str | None = None
@@ -131,6 +148,8 @@ class Partition(_VersionedRecord):
     size: int
     mtime_ns: int
     sha256: str
+    remote: RemoteState | None = None
+    share: float = Field(1.0, description="Part of the file's hits that the partition has.")
     spec: InputSpec
     format: str
     detector: str

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from protosonic import __version__
 from protosonic.campaign.bundles import bundles_of
-from protosonic.campaign.inputs import blocks_of_inputs, find_inputs
+from protosonic.campaign.inputs import blocks_of_inputs, find_inputs, read_block, write_blocks
 from protosonic.campaign.layout import Layout
 from protosonic.campaign.partitioning import memory_of_scoring
 from protosonic.campaign.records import Partition, PilotRecord, Plan, PlannedPartition, read_record
 from protosonic.config import check_settings
 from protosonic.config.model import BUNDLED
 from protosonic.publish import publish_json, sha256_of_json
+from protosonic.remote.urls import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -81,6 +82,9 @@ class CampaignWorkflow:
     ----------
     config
         Snakemake's ``config`` dictionary.
+    is_job
+        Whether this process runs one job of a workflow that another process leads. Each job reads the Snakefile again;
+        it takes the inputs from what the leading process wrote down, and lists none itself.
 
     Raises
     ------
@@ -88,7 +92,8 @@ class CampaignWorkflow:
         The configuration is wrong.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], *, is_job: bool = False) -> None:
+        self._is_job = is_job
         self.settings = check_settings(dict(config))
         self.layout = Layout(self.settings.campaign.name)
 
@@ -122,16 +127,34 @@ class CampaignWorkflow:
 
     @cached_property
     def blocks(self) -> dict[str, list[InputFile]]:
-        """Catalog blocks: name → files."""
-        return blocks_of_inputs(find_inputs(self.settings))
+        """Catalog blocks: name → files. They are written down for the jobs."""
+        blocks = blocks_of_inputs(find_inputs(self.settings))
+        write_blocks(self.layout.inputs, blocks)
+        return blocks
+
+    @property
+    def block_names(self) -> list[str]:
+        """Names of the catalog blocks."""
+        if self._is_job and (written := sorted(path.stem for path in self.layout.inputs.glob("*.json"))):
+            return written
+        return list(self.blocks)
+
+    def _files_of(self, block: str) -> list[InputFile]:
+        path = self.layout.inputs / f"{block}.json"
+        return read_block(path) if self._is_job and path.exists() else self.blocks[block]
 
     def block_files(self, block: str) -> list[str]:
-        """List the files of a block that exist; the others become records of missing files."""
-        return [file.path for file in self.blocks[block] if Path(file.path).exists()]
+        """List the files of a block that Snakemake can watch: those that exist on this machine.
+
+        The others become records of missing files. Remote files are left out, because Snakemake would ask the server
+        for each of them whenever it starts.
+        """
+        paths = [file.path for file in self._files_of(block)]
+        return [path for path in paths if not is_url(path) and Path(path).exists()]
 
     def block_digest(self, block: str) -> str:
         """Digest of what the record of a block depends on besides the files: which they are and what reads them."""
-        files = [[file.path, file.spec.model_dump(mode="json")] for file in self.blocks[block]]
+        files = [[file.path, file.spec.model_dump(mode="json")] for file in self._files_of(block)]
         return f"{__version__}-{sha256_of_json(files)[:16]}"
 
     @cached_property

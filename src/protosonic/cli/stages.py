@@ -19,24 +19,32 @@ app = typer.Typer()
 @app.command(rich_help_panel=STAGES)
 def catalog(
     settings: SettingsOption,
-    block: Annotated[str, typer.Option(help="Name of the block.")],
     output: Annotated[Path, typer.Option(help="JSON file to write.")],
+    inputs: Annotated[
+        Path | None, typer.Option(help="JSON list of the block's files, as the workflow writes it.")
+    ] = None,
+    block: Annotated[str | None, typer.Option(help="Name of the block, without --inputs.")] = None,
 ) -> None:
     """Inspect a block of input files.
 
     Example: [bold]protosonic catalog --settings settings.json --block 3f --output 3f.json[/bold]
     """
-    from protosonic.campaign.inputs import blocks_of_inputs, find_inputs
+    from protosonic.campaign.inputs import blocks_of_inputs, find_inputs, read_block
     from protosonic.config import load_settings
     from protosonic.errors import ConfigError
     from protosonic.stages.catalog import catalog_block
 
-    blocks = blocks_of_inputs(find_inputs(load_settings(settings)))
-    if block not in blocks:
-        raise ConfigError(
-            "there is no such block of inputs", where=block, expected=f"one of {', '.join(blocks)}"
-        )
-    catalog_block(blocks[block], output)
+    loaded = load_settings(settings)
+    if inputs is not None:
+        files = read_block(inputs)
+    else:
+        blocks = blocks_of_inputs(find_inputs(loaded))
+        if block not in blocks:
+            raise ConfigError(
+                "there is no such block of inputs", where=block, expected=f"one of {', '.join(blocks)}"
+            )
+        files = blocks[block]
+    catalog_block(files, output, loaded.remote)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -70,7 +78,8 @@ def preprocess(
     from protosonic.config import load_settings
     from protosonic.stages.preprocess import preprocess_partition
 
-    preprocess_partition(descriptor, load_settings(settings).preprocess, output)
+    loaded = load_settings(settings)
+    preprocess_partition(descriptor, loaded.preprocess, output, loaded.remote)
 
 
 @app.command(rich_help_panel=STAGES)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from protosonic.detectors import detector_names
+from protosonic.config.inputs import Input, Remote
+from protosonic.config.section import Section as _Section
 from protosonic.images.profiles import profile_names
 from protosonic.publish import sha256_of_json
 
@@ -26,6 +27,7 @@ __all__ = [
     "Partition",
     "Pilot",
     "Preprocess",
+    "Remote",
     "Settings",
     "Training",
     "demo_settings",
@@ -34,17 +36,12 @@ __all__ = [
 BUNDLED = "bundled"
 """Value of ``model.path`` that means the model that comes with protosonic."""
 
-InputFormat = Literal["auto", "native", "wirecell-archive", "wirecell-hdf5", "numl"]
 Policy = Literal["endpoint-first", "endpoint-only", "cpu-only", "cooperative"]
 _FilePath = Annotated[str, Field(min_length=1)] | None
 
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 """Metadata that carries secrets; settings travel into the provenance and the Parquet footers."""
 _PATCH_BYTES = 48 * 48 * 4
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Campaign(_Section):
@@ -56,59 +53,6 @@ class Campaign(_Section):
     seed: int = Field(
         1, ge=0, description="Seeds everything random (training and the events that it simulates)."
     )
-
-
-class Input(_Section):
-    """One set of input files and how to read them."""
-
-    path: str = Field(
-        min_length=1,
-        description="File, glob (** descends), folder or @list.txt (one path a line). Relative paths start at the "
-        "working directory.",
-    )
-    format: InputFormat = Field(
-        "auto", description="auto looks at the content of each file, never at its name."
-    )
-    detector: str | None = Field(
-        None, description="Needed where the file does not say it (Wire-Cell, numl); must agree where it does."
-    )
-    charge_scale: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="Stored charge times this = recob::Wire units. Needed for Wire-Cell inputs, which carry no unit: "
-        "1e-3 for ProtoDUNE electrons, 5e-3 for some simulation; elsewhere the default is 1.",
-    )
-    run: int = Field(0, ge=0, le=2**32 - 1, description="Run number where the format has none.")
-    tag: str = Field(
-        "gauss",
-        min_length=1,
-        description="Wire-Cell frame tag; matches by prefix (gauss finds gauss1 of anode 1).",
-    )
-    ticks_per_bin: int = Field(
-        1, ge=1, le=64, description="Readout ticks per stored Wire-Cell bin; 4 for the FD truth frames."
-    )
-    hit_threshold: float = Field(
-        0.6,
-        gt=0,
-        allow_inf_nan=False,
-        description="Hit finder threshold for inputs without hits, in recob::Wire units (GausHitFinder RoiThreshold).",
-    )
-
-    @field_validator("detector")
-    @classmethod
-    def _known_detector(cls, name: str | None) -> str | None:
-        if name is not None and name not in detector_names():
-            msg = f"unknown detector '{name}'; allowed: {', '.join(detector_names())}"
-            raise ValueError(msg)
-        return name
-
-    @model_validator(mode="after")
-    def _scale_is_stated(self) -> Self:
-        if self.format.startswith("wirecell") and self.charge_scale is None:
-            msg = "charge_scale is needed for Wire-Cell inputs: their files carry no unit (ProtoDUNE electrons: 1e-3)"
-            raise ValueError(msg)
-        return self
 
 
 class Partition(_Section):
@@ -436,6 +380,7 @@ class Settings(_Section):
 
     campaign: Campaign = Field(default_factory=Campaign, description="The name of the campaign and its seed.")
     inputs: tuple[Input, ...] = Field(min_length=1, description="Sets of input files and how to read them.")
+    remote: Remote = Field(default_factory=Remote, description="How files of other machines are read.")
     partition: Partition = Field(default_factory=Partition, description="How events are grouped into jobs.")
     pilot: Pilot = Field(
         default_factory=Pilot,

@@ -8,13 +8,13 @@ import zlib
 from typing import IO, TYPE_CHECKING
 
 from protosonic.errors import DataError, classify_os_error
+from protosonic.events.source import open_binary, size_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import h5py
 
     from protosonic.events.reader import EventFile, ReaderOptions
+    from protosonic.events.source import AnyFile
 
 __all__ = ["FORMATS", "identify", "open_events"]
 
@@ -35,7 +35,7 @@ _OTHER_MAGICS = {
 }
 
 
-def identify(path: Path) -> str:
+def identify(path: AnyFile) -> str:
     """Find the format of a file from its content.
 
     Returns
@@ -49,8 +49,8 @@ def identify(path: Path) -> str:
         ``empty-file``.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        size = size_of(path)
+        with open_binary(path) as file:
             head = file.read(1024)
             is_hdf5 = _has_hdf5_signature(file, size)
     except OSError as error:
@@ -67,7 +67,7 @@ def identify(path: Path) -> str:
     return _identify_archive(path)
 
 
-def open_events(path: Path, options: ReaderOptions, file_format: str = "auto") -> EventFile:
+def open_events(path: AnyFile, options: ReaderOptions, file_format: str = "auto") -> EventFile:
     """Open an input file.
 
     Parameters
@@ -105,7 +105,7 @@ def open_events(path: Path, options: ReaderOptions, file_format: str = "auto") -
     return next(reader for reader in readers if reader.format == found)(path, options)
 
 
-def unreadable(path: Path, error: OSError) -> Exception:
+def unreadable(path: AnyFile, error: OSError) -> Exception:
     """Turn the failure to open a file into an error: a data problem where trying again cannot help."""
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return DataError(
@@ -127,14 +127,14 @@ def _has_hdf5_signature(file: IO[bytes], size: int) -> bool:
     return False
 
 
-def _refusal(path: Path, what: str, advice: str = _ROUTES) -> DataError:
+def _refusal(path: AnyFile, what: str, advice: str = _ROUTES) -> DataError:
     return DataError(
         f"this is {what}, which cannot be read", code="unsupported-format", file=path, hint=advice
     )
 
 
-def _root_refusal(path: Path, size: int) -> DataError:
-    with path.open("rb") as file:
+def _root_refusal(path: AnyFile, size: int) -> DataError:
+    with open_binary(path) as file:
         ends = file.read(2**20)
         file.seek(max(size - 2**20, 0))
         ends += file.read()
@@ -148,11 +148,11 @@ def _root_refusal(path: Path, size: int) -> DataError:
     )
 
 
-def _identify_archive(path: Path) -> str:
+def _identify_archive(path: AnyFile) -> str:
     from protosonic.events.wirecell_archive import COMPRESSIONS, open_inflated
 
     try:
-        with path.open("rb") as raw:
+        with open_binary(path) as raw:
             compressed = raw.read(8).startswith(tuple(COMPRESSIONS))
         with open_inflated(path) as file:
             block = file.read(tarfile.BLOCKSIZE)
@@ -173,7 +173,7 @@ def _identify_archive(path: Path) -> str:
     return "wirecell-archive"
 
 
-def _identify_hdf5(path: Path) -> str:
+def _identify_hdf5(path: AnyFile) -> str:
     from protosonic.events.hdf5 import damage_as_data_error, names, open_hdf5, text_attribute
     from protosonic.events.native import FORMAT_NAME
     from protosonic.events.numl import looks_like_numl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -11,10 +12,10 @@ import hdf5plugin  # noqa: F401  (importing it registers the compression filters
 import numpy as np
 
 from protosonic.errors import DataError, classify_os_error
+from protosonic.events.source import AnyFile, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -36,7 +37,7 @@ MAX_CHUNK_BYTES = 256 * 2**20
 ALL_ROWS = slice(None)
 
 
-def open_hdf5(path: Path) -> h5py.File:
+def open_hdf5(path: AnyFile) -> h5py.File:
     """Open a file for reading.
 
     Raises
@@ -45,10 +46,11 @@ def open_hdf5(path: Path) -> h5py.File:
         Code ``truncated`` or ``corrupt``.
     """
     with damage_as_data_error(path):
-        return h5py.File(path, "r", locking=False)
+        content = path.content if isinstance(path, Source) else path
+        return h5py.File(content if isinstance(content, Path) else content(), "r", locking=False)
 
 
-def corrupt_data(error: Exception, path: Path, where: str | None = None) -> Exception:
+def corrupt_data(error: Exception, path: AnyFile, where: str | None = None) -> Exception:
     """Turn what h5py raised into a :class:`DataError`, or into an infrastructure error where the errno says so."""
     if isinstance(error, OSError) and (classified := classify_os_error(error)):
         return classified
@@ -73,7 +75,7 @@ def corrupt_data(error: Exception, path: Path, where: str | None = None) -> Exce
 
 
 @contextmanager
-def damage_as_data_error(path: Path, where: str | None = None) -> Iterator[None]:
+def damage_as_data_error(path: AnyFile, where: str | None = None) -> Iterator[None]:
     """Turn what h5py raises for damaged metadata and data, a wide choice of errors, into a :class:`DataError`."""
     try:
         yield
@@ -81,7 +83,7 @@ def damage_as_data_error(path: Path, where: str | None = None) -> Iterator[None]
         raise corrupt_data(error, path, where) from error
 
 
-def names(group: h5py.Group, path: Path) -> list[str]:
+def names(group: h5py.Group, path: AnyFile) -> list[str]:
     """List the members of a group; bytes of a name that are not UTF-8 are replaced."""
     with damage_as_data_error(path, group.name):
         return [name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in group]
@@ -95,7 +97,7 @@ def text_attribute(group: h5py.Group, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def get_member(group: h5py.Group, name: str, path: Path) -> Any:
+def get_member(group: h5py.Group, name: str, path: AnyFile) -> Any:
     """Return the group or dataset of that name, ``None`` where there is none.
 
     Raises
@@ -121,7 +123,7 @@ def _path_in_file(group: h5py.Group, name: str) -> str:
     return f"{group.name.rstrip('/')}/{name}"
 
 
-def get_group(group: h5py.Group, name: str, path: Path) -> h5py.Group:
+def get_group(group: h5py.Group, name: str, path: AnyFile) -> h5py.Group:
     """Return a group that lies in the file itself.
 
     Raises
@@ -135,7 +137,7 @@ def get_group(group: h5py.Group, name: str, path: Path) -> h5py.Group:
     return item
 
 
-def _missing(group: h5py.Group, name: str, path: Path, what: str) -> DataError:
+def _missing(group: h5py.Group, name: str, path: AnyFile, what: str) -> DataError:
     there = names(group, path)
     near = difflib.get_close_matches(name, there, n=3) or there[:10]
     return DataError(
@@ -148,7 +150,7 @@ def _missing(group: h5py.Group, name: str, path: Path, what: str) -> DataError:
 
 
 def get_dataset(
-    group: h5py.Group, name: str, path: Path, *, ndim: int | None = None, kinds: str = "iuf"
+    group: h5py.Group, name: str, path: AnyFile, *, ndim: int | None = None, kinds: str = "iuf"
 ) -> h5py.Dataset:
     """Return a dataset that is safe to read.
 
@@ -178,7 +180,7 @@ def get_dataset(
     return item
 
 
-def _check_dataset(item: h5py.Dataset, ndim: int | None, kinds: str, path: Path, where: str) -> None:
+def _check_dataset(item: h5py.Dataset, ndim: int | None, kinds: str, path: AnyFile, where: str) -> None:
     if item.external or item.is_virtual:
         raise DataError("the dataset is stored in another file", code="hostile", file=path, where=where)
     if item.dtype.kind not in kinds or item.dtype.hasobject:
@@ -211,7 +213,7 @@ def _check_dataset(item: h5py.Dataset, ndim: int | None, kinds: str, path: Path,
         )
 
 
-def read_slice(dataset: h5py.Dataset, selection: Any, path: Path) -> NDArray[Any]:
+def read_slice(dataset: h5py.Dataset, selection: Any, path: AnyFile) -> NDArray[Any]:
     """Read part of a dataset.
 
     Raises
@@ -224,7 +226,7 @@ def read_slice(dataset: h5py.Dataset, selection: Any, path: Path) -> NDArray[Any
 
 
 def read_all(
-    group: h5py.Group, name: str, path: Path, *, max_size: int, kinds: str = "iuf", rows: slice = ALL_ROWS
+    group: h5py.Group, name: str, path: AnyFile, *, max_size: int, kinds: str = "iuf", rows: slice = ALL_ROWS
 ) -> NDArray[Any]:
     """Read a one-dimensional dataset of at most `max_size` elements; shape (N, 1) counts as one dimension.
 

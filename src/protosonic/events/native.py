@@ -53,12 +53,12 @@ from protosonic.events.truth import HitTruth, Particles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     import h5py
     from numpy.typing import NDArray
 
     from protosonic.events.reader import ReaderOptions
+    from protosonic.events.source import AnyFile
 
 __all__ = ["FORMAT_NAME", "FORMAT_VERSION", "NativeFile"]
 
@@ -68,7 +68,7 @@ class NativeFile(EventFile):
 
     format: ClassVar[str] = "native"
 
-    def __init__(self, path: Path, options: ReaderOptions) -> None:
+    def __init__(self, path: AnyFile, options: ReaderOptions) -> None:
         super().__init__(path, options)
         self._file = open_hdf5(path)
         try:

@@ -42,11 +42,11 @@ from protosonic.events.waveform_builder import WaveformBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from protosonic.events.reader import ReaderOptions
+    from protosonic.events.source import AnyFile
 
 __all__ = ["NumlFile", "looks_like_numl"]
 
@@ -61,7 +61,7 @@ _DIALECTS = {
 _PYTABLES_BLOCK = "block{}_{}"
 
 
-def looks_like_numl(file: h5py.File, path: Path) -> bool:
+def looks_like_numl(file: h5py.File, path: AnyFile) -> bool:
     """Whether the file has a hit table, in either layout."""
     table = get_member(file, "hit_table", path)
     return isinstance(table, h5py.Group) and not {"hit_id", "axis0"}.isdisjoint(names(table, path))
@@ -70,7 +70,7 @@ def looks_like_numl(file: h5py.File, path: Path) -> bool:
 class _Table:
     """One table, whatever its layout."""
 
-    def __init__(self, file: h5py.File, name: str, path: Path) -> None:
+    def __init__(self, file: h5py.File, name: str, path: AnyFile) -> None:
         self.name = name
         self._path = path
         self._group = get_group(file, name, path)
@@ -157,7 +157,7 @@ class NumlFile(EventFile):
 
     format: ClassVar[str] = "numl"
 
-    def __init__(self, path: Path, options: ReaderOptions) -> None:
+    def __init__(self, path: AnyFile, options: ReaderOptions) -> None:
         super().__init__(path, options)
         self.detector = required_detector(options, path, self.format)
         self._file = open_hdf5(path)

@@ -13,13 +13,13 @@ from protosonic.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import NDArray
 
     from protosonic.detectors.geometry import Detector
     from protosonic.events.model import Event, EventId
+    from protosonic.events.source import AnyFile
 
 __all__ = [
     "MAX_TICKS",
@@ -111,7 +111,7 @@ class EventFile(ABC):
     format: ClassVar[str]
     detector: Detector
 
-    def __init__(self, path: Path, options: ReaderOptions) -> None:
+    def __init__(self, path: AnyFile, options: ReaderOptions) -> None:
         self.path = path
         self.options = options
 
@@ -147,7 +147,7 @@ class EventFile(ABC):
         """Summarise every event, reading as little as the format allows."""
 
 
-def required_detector(options: ReaderOptions, path: Path, file_format: str) -> Detector:
+def required_detector(options: ReaderOptions, path: AnyFile, file_format: str) -> Detector:
     """Return the configured detector, for formats that do not store one.
 
     Raises
@@ -164,7 +164,7 @@ def required_detector(options: ReaderOptions, path: Path, file_format: str) -> D
     return load_detector(options.detector)
 
 
-def required_scale(options: ReaderOptions, path: Path) -> float:
+def required_scale(options: ReaderOptions, path: AnyFile) -> float:
     """Return the configured charge scale, for formats that do not store a unit.
 
     Raises

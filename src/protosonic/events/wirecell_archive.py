@@ -18,22 +18,24 @@ import tarfile
 import tokenize
 import zlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 
 from protosonic.errors import DataError, classify_os_error
 from protosonic.events.reader import MAX_TICKS, as_integers, numberings
+from protosonic.events.source import Source, open_binary
 from protosonic.events.wirecell_frames import FrameEvent, WireCellFile, check_frame, choose_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from protosonic.events.model import Event
     from protosonic.events.reader import BadEvent, ReaderOptions
+    from protosonic.events.source import AnyFile
 
 __all__ = ["COMPRESSIONS", "WireCellArchiveFile", "open_inflated"]
 
@@ -64,14 +66,16 @@ TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError)
 MEMBER = re.compile(r"(frame|channels|tickinfo|summary|chanmask)_(.+)_([0-9]{1,18})\.npy")
 
 
-def open_inflated(path: Path) -> IO[bytes]:
+def open_inflated(path: AnyFile) -> IO[bytes]:
     """Open a file for reading, decompressed if it is compressed (by content)."""
-    with path.open("rb") as file:
+    with open_binary(path) as file:
         magic = file.read(8)
     for prefix, opener in COMPRESSIONS.items():
         if magic.startswith(prefix):
-            return cast("IO[bytes]", opener(path, "rb"))
-    return path.open("rb")
+            # Decompressors close a file that they opened themselves, and no other.
+            content = path.content if isinstance(path, Source) else path
+            return cast("IO[bytes]", opener(content if isinstance(content, Path) else content(), "rb"))
+    return open_binary(path)
 
 
 class _CountingReader:
@@ -122,7 +126,7 @@ class WireCellArchiveFile(WireCellFile):
 
     format: ClassVar[str] = "wirecell-archive"
 
-    def __init__(self, path: Path, options: ReaderOptions) -> None:
+    def __init__(self, path: AnyFile, options: ReaderOptions) -> None:
         super().__init__(path, options)
         self._inflated = self._kept = 0
         self._most_channels = max(other.n_channels for other in numberings(self.detector))

@@ -30,12 +30,12 @@ from protosonic.events.waveform_builder import WaveformBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from protosonic.detectors.geometry import Detector
     from protosonic.events.reader import ReaderOptions
+    from protosonic.events.source import AnyFile
 
 __all__ = ["FrameEvent", "WireCellFile", "check_frame", "choose_tags"]
 
@@ -63,7 +63,7 @@ class FrameEvent:
 class WireCellFile(EventFile):
     """Base of the Wire-Cell readers; they only differ in how frames are stored."""
 
-    def __init__(self, path: Path, options: ReaderOptions) -> None:
+    def __init__(self, path: AnyFile, options: ReaderOptions) -> None:
         super().__init__(path, options)
         self.detector = required_detector(options, path, self.format)
         self.charge_scale = required_scale(options, path)

@@ -31,12 +31,12 @@ from protosonic.events.wirecell_frames import FrameEvent, WireCellFile, check_fr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from protosonic.events.model import Event
     from protosonic.events.reader import BadEvent, ReaderOptions
+    from protosonic.events.source import AnyFile
 
 __all__ = ["WireCellHdf5File", "looks_like_frames"]
 
@@ -54,7 +54,7 @@ _CLASS_OF_LABEL = np.full(256, HitTruth.UNKNOWN, np.int8)
 _CLASS_OF_LABEL[:5] = _NONE, _TRACK, _EM, _MICHEL, _EM
 
 
-def looks_like_frames(file: h5py.File, path: Path) -> bool:
+def looks_like_frames(file: h5py.File, path: AnyFile) -> bool:
     """Whether the file has groups named by number that hold frames."""
     numbered = _numbered(names(file, path))
     first = get_member(file, str(numbered[0]), path) if numbered else None
@@ -71,7 +71,7 @@ class WireCellHdf5File(WireCellFile):
 
     format: ClassVar[str] = "wirecell-hdf5"
 
-    def __init__(self, path: Path, options: ReaderOptions) -> None:
+    def __init__(self, path: AnyFile, options: ReaderOptions) -> None:
         super().__init__(path, options)
         self._file = open_hdf5(path)
         try:

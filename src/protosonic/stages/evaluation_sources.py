@@ -23,7 +23,9 @@ from protosonic.events.truth import HitTruth
 from protosonic.images.unit import prepare_event
 from protosonic.inference.contract import SCORE_NAMES
 from protosonic.publish import sha256_of
+from protosonic.remote.urls import is_url
 from protosonic.stages.infer import hit_batches, order_on_image
+from protosonic.stages.input_files import fetcher_for, open_unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,8 +35,10 @@ if TYPE_CHECKING:
 
     from protosonic.campaign.layout import Layout
     from protosonic.campaign.records import InputSpec
+    from protosonic.config import Remote
     from protosonic.events.model import Event
     from protosonic.events.reader import ReaderOptions
+    from protosonic.events.source import AnyFile
     from protosonic.events.truth import Particles
     from protosonic.images.profiles import Profile
     from protosonic.images.unit import UnitEvent
@@ -144,17 +148,31 @@ def events_of_campaign(layout: Layout) -> Iterator[TrueEvent]:
     for entry in provenance["inputs"]:
         if entry["reason"] is not None:
             continue
-        path = layout.workdir / entry["file"]
-        _check_unchanged(path, entry["sha256"], specs.get(entry["file"]))
         table = hits.to_table(columns=columns, filter=pc.field("file_id") == entry["file_id"])
-        yield from _join(
-            path,
-            specs[entry["file"]].reader_options(),
-            {name: table[name].to_numpy() for name in columns},
-        )
+        with _campaign_file(layout, entry, specs, settings.remote) as source:
+            yield from _join(
+                source,
+                specs[entry["file"]].reader_options(),
+                {name: table[name].to_numpy() for name in columns},
+            )
 
 
-def _join(path: Path, options: ReaderOptions, rows: Mapping[str, NDArray[Any]]) -> Iterator[TrueEvent]:
+@contextlib.contextmanager
+def _campaign_file(
+    layout: Layout, entry: Mapping[str, str], specs: Mapping[str, InputSpec], remote: Remote
+) -> Iterator[AnyFile]:
+    """Get at an input file of a campaign, which must be as it was."""
+    name = entry["file"]
+    if is_url(name) and name in specs:
+        with fetcher_for(remote) as fetcher, open_unchanged(name, entry["sha256"], fetcher) as (source, _):
+            yield source
+        return
+    path = layout.workdir / name
+    _check_unchanged(path, entry["sha256"], specs.get(name))
+    yield path
+
+
+def _join(path: AnyFile, options: ReaderOptions, rows: Mapping[str, NDArray[Any]]) -> Iterator[TrueEvent]:
     ids = np.stack([rows[name] for name in ("run", "subrun", "event")], axis=1)
     found, place = np.unique(ids, axis=0, return_inverse=True)
     order = np.lexsort((rows["hit"], place.reshape(-1)))
@@ -176,7 +194,7 @@ def _join(path: Path, options: ReaderOptions, rows: Mapping[str, NDArray[Any]]) 
         )
 
 
-def _events_with_truth(path: Path, options: ReaderOptions) -> Iterator[Event]:
+def _events_with_truth(path: AnyFile, options: ReaderOptions) -> Iterator[Event]:
     without = 0
     has_truth = False
     with open_events(path, options) as file:

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protosonic import __version__
 from protosonic.campaign.partitioning import selected_hits
 from protosonic.campaign.permanent import permanent_failure
 from protosonic.campaign.records import Partition, read_record
-from protosonic.errors import DataError, TransientError
-from protosonic.events.formats import open_events, unreadable
+from protosonic.config import Remote
+from protosonic.errors import DataError
+from protosonic.events.formats import open_events
 from protosonic.events.reader import BadEvent
 from protosonic.images.profiles import load_profile
 from protosonic.images.unit import UnitEvent, UnitWriter, prepare_event
-from protosonic.publish import sha256_of
+from protosonic.stages.input_files import open_partition_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from protosonic.campaign.records import EventRecord
     from protosonic.config import Preprocess
+    from protosonic.events.source import AnyFile
     from protosonic.images.profiles import Profile
 
 __all__ = ["preprocess_partition"]
 
 log = logging.getLogger(__name__)
 
+DEFAULT_REMOTE = Remote()
 
-def preprocess_partition(descriptor: Path, settings: Preprocess, output: Path) -> None:
+
+def preprocess_partition(
+    descriptor: Path, settings: Preprocess, output: Path, remote: Remote = DEFAULT_REMOTE
+) -> None:
     """Prepare the events of a partition.
 
     An event that cannot be prepared is quarantined in the unit file; it never stops the job. A failure that no retry
@@ -43,11 +49,15 @@ def preprocess_partition(descriptor: Path, settings: Preprocess, output: Path) -
         The ``preprocess`` section of the configuration.
     output
         The unit file.
+    remote
+        The ``remote`` section of the configuration.
 
     Raises
     ------
     TransientError
-        The input file is gone or has changed since it was catalogued.
+        The input file is gone or has changed since it was catalogued, or no server can give it.
+    ResourceError
+        The scratch folder has no room for a remote file.
     """
     partition = read_record(descriptor, Partition)
     profile = load_profile(settings.profile)
@@ -60,9 +70,11 @@ def preprocess_partition(descriptor: Path, settings: Preprocess, output: Path) -
         "package_version": __version__,
     }
     try:
-        _check_unchanged(partition)
-        with UnitWriter(output, profile, header) as unit:
-            for record, outcome in _prepared(partition, profile, settings.planes):
+        with (
+            open_partition_file(partition, remote) as (file, served_by),
+            UnitWriter(output, profile, header | {"served_by": served_by}) as unit,
+        ):
+            for record, outcome in _prepared(partition, file, profile, settings.planes):
                 if isinstance(outcome, UnitEvent):
                     unit.write(outcome)
                     log.info("%s: %d hits on %d images", record.id, outcome.n_hits, len(outcome.images))
@@ -78,12 +90,12 @@ def preprocess_partition(descriptor: Path, settings: Preprocess, output: Path) -
 
 
 def _prepared(
-    partition: Partition, profile: Profile, planes: tuple[int, ...]
+    partition: Partition, source: AnyFile, profile: Profile, planes: tuple[int, ...]
 ) -> Iterator[tuple[EventRecord, UnitEvent | str]]:
     """Give each planned event exactly once: prepared, or with the reason why it is not."""
     waiting = {event.entry: event for event in partition.events}
     try:
-        with open_events(Path(partition.path), partition.spec.reader_options(), partition.format) as file:
+        with open_events(source, partition.spec.reader_options(), partition.format) as file:
             for event in file.read(sorted(waiting)):
                 record = waiting.pop(event.entry)
                 if isinstance(event, BadEvent):
@@ -112,23 +124,4 @@ def _check_as_planned(record: EventRecord, unit: UnitEvent, planes: tuple[int, .
             code="input-changed",
             expected=f"{record.id} with {planned} hits",
             found=f"{unit.id} with {unit.n_hits} hits",
-        )
-
-
-def _check_unchanged(partition: Partition) -> None:
-    path = Path(partition.path)
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise TransientError(
-            str(unreadable(path, error)),
-            hint="Bring the file back, or run the campaign again to plan without it",
-        ) from error
-    if (status.st_size, status.st_mtime_ns) != (partition.size, partition.mtime_ns) and (
-        sha256_of(path) != partition.sha256
-    ):
-        raise TransientError(
-            "the file has changed since it was catalogued",
-            file=path,
-            hint="Run the campaign again: the catalog will read it anew",
         )

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
 from protosonic.campaign.partitioning import selected_hits
 from protosonic.campaign.records import CatalogBlock, Plan, read_record
+from protosonic.config import Remote
 from protosonic.dataset.verification import verify_dataset
 from protosonic.errors import ProtosonicError
 from protosonic.events.model import EventId
 from protosonic.publish import sha256_of
+from protosonic.remote.urls import is_url
+from protosonic.stages.input_files import fetcher_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from protosonic.campaign.layout import Layout
+    from protosonic.remote.fetch import Fetcher
 
 __all__ = ["verify_campaign"]
 
@@ -81,14 +84,27 @@ def _check_plan(layout: Layout) -> Iterator[str]:
 
 
 def _check_inputs(layout: Layout) -> Iterator[str]:
-    campaign = json.loads(layout.campaign.read_text())
-    for entry in campaign["provenance"]["inputs"]:
-        # Paths are relative to the working directory of the campaign.
-        path = layout.workdir / entry["file"]
-        if not entry["sha256"]:
-            continue
-        try:
-            if sha256_of(Path(path)) != entry["sha256"]:
-                yield f"{entry['file']}: the input file is no longer the one that was processed"
-        except OSError as error:
-            yield f"{entry['file']}: the input file cannot be read: {error.strerror}"
+    provenance = json.loads(layout.campaign.read_text())["provenance"]
+    remote = Remote.model_validate(provenance["settings"].get("remote", {}))
+    with fetcher_for(remote) as fetcher:
+        for entry in provenance["inputs"]:
+            if not entry["sha256"]:
+                continue
+            try:
+                sha256 = _checksum(layout, entry["file"], fetcher)
+            except (OSError, ProtosonicError) as error:
+                reason = (
+                    error.strerror if isinstance(error, OSError) else error.message
+                )  # the file is named before
+                yield f"{entry['file']}: the input file cannot be read: {reason}"
+            else:
+                if sha256 != entry["sha256"]:
+                    yield f"{entry['file']}: the input file is no longer the one that was processed"
+
+
+def _checksum(layout: Layout, file: str, fetcher: Fetcher) -> str:
+    if is_url(file):
+        with fetcher.copy(file) as copy:
+            return copy.sha256
+    # Paths are relative to the working directory of the campaign.
+    return sha256_of(layout.workdir / file)

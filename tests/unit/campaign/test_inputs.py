@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protosonic.campaign.inputs import InputFile, block_of, blocks_of_inputs, find_inputs
+from protosonic.campaign.inputs import (
+    InputFile,
+    block_of,
+    blocks_of_inputs,
+    find_inputs,
+    read_block,
+    write_blocks,
+)
 from protosonic.campaign.records import InputSpec
 from protosonic.config import check_settings
 from protosonic.errors import ConfigError
@@ -103,18 +110,53 @@ def test_empty_folder_is_refused(folder):
         found("empty")
 
 
-@pytest.mark.parametrize("url", ["root://eos.example//a.h5", "https://example.org/a.h5"])
-def test_remote_input_is_refused(folder, url):
-    with pytest.raises(
-        ConfigError, match=r"inputs\[0\]\.path: remote inputs cannot be read yet .*Copy the files"
-    ):
+@pytest.mark.parametrize(
+    "url", ["root://eos.example//a.h5", "https://example.org/a.h5?version=2", "s3://bucket/a.h5"]
+)
+def test_url_is_taken_as_it_is_without_asking_a_server(folder, url):
+    Path("list.txt").write_text(f"data/a.h5\n{url}\n")
+    assert found(url) == [url]
+    assert found("@list.txt") == sorted(["data/a.h5", url])
+
+
+def test_url_is_one_file_however_it_is_spelled(folder):
+    assert found("root://eos.example//a.h5", "root://EOS.example/a.h5", "xroot://eos.example//a.h5") == [
+        "root://eos.example//a.h5"
+    ]
+
+
+@pytest.mark.parametrize("url", ["https://me:hunter2@example.org/a.h5", "root://h//a.h5?authz=hunter2"])
+def test_secret_in_a_list_is_refused_without_showing_it(folder, url):
+    Path("list.txt").write_text(f"data/a.h5\n{url}\n")
+    with pytest.raises(ConfigError, match=r"inputs\[0\]\.path, list\.txt: a URL must not hold a") as caught:
+        found("@list.txt")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https://example.org/*.h5", "https://example.org/data/"])
+def test_pattern_is_refused_where_the_protocol_cannot_list(folder, url):
+    with pytest.raises(ConfigError, match=r"HTTP servers cannot list files .*@list\.txt"):
         found(url)
 
 
-def test_remote_input_in_a_list_is_refused(folder):
-    Path("list.txt").write_text("data/a.h5\nroot://eos.example//b.h5\n")
-    with pytest.raises(ConfigError, match=r"inputs\[0\]\.path, list\.txt: remote inputs cannot be read yet"):
-        found("@list.txt")
+def test_jobs_read_their_block_from_what_was_written(folder):
+    Path("list.txt").write_text("".join(f"root://h//{number}.h5\n" for number in range(50)))
+    files = find_inputs(check_settings({"inputs": [{"path": "@list.txt", "run": 5}]}))
+    blocks = blocks_of_inputs(files)
+    write_blocks(Path("blocks"), blocks)
+    assert {path.stem: read_block(path) for path in Path("blocks").iterdir()} == blocks
+
+
+def test_blocks_that_changed_are_written_and_those_that_are_gone_removed(folder):
+    first, second = ([InputFile(path, InputSpec())] for path in "ab")
+    write_blocks(Path("blocks"), {"00": first, "01": first, "02": first})
+    for path in Path("blocks").iterdir():
+        os.utime(path, (1000, 1000))
+    write_blocks(Path("blocks"), {"00": first, "01": second})
+    assert {path.name: path.stat().st_mtime == 1000 for path in Path("blocks").iterdir()} == {
+        "00.json": True,
+        "01.json": False,
+    }
 
 
 @pytest.mark.parametrize("again", ["data/a.h5", "./data/a.h5", "data//a.h5", "data/*.h5", "data"])

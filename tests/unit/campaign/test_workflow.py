@@ -88,6 +88,27 @@ def test_block_lists_only_files_that_exist_as_inputs_of_its_job(make_workflow):
     assert (listed, existing) == ({"a", "gone"}, {"a"})
 
 
+def test_remote_files_are_no_inputs_that_snakemake_watches(make_workflow):
+    Path("list").write_text("a\nroot://nowhere.invalid//b.h5\n")
+    workflow = make_workflow(inputs=[{"path": "@list"}])
+    existing = {path for block in workflow.block_names for path in workflow.block_files(block)}
+    assert (len(workflow.block_names), existing) == (2, {"a"})
+
+
+def test_jobs_need_neither_lists_nor_folders(make_workflow):
+    Path("list").write_text("a\nroot://nowhere.invalid//b.h5\n")
+    inputs = [{"path": "@list"}, {"path": "b"}]
+    leader = make_workflow(inputs=inputs)
+    expected = {
+        block: (leader.block_files(block), leader.block_digest(block)) for block in leader.block_names
+    }
+    Path("list").unlink()
+    job = CampaignWorkflow({"inputs": inputs}, is_job=True)
+    assert {block: (job.block_files(block), job.block_digest(block)) for block in job.block_names} == expected
+    with pytest.raises(ConfigError):
+        make_workflow(inputs=inputs).block_names  # noqa: B018
+
+
 def test_digest_of_a_block_changes_with_its_files_and_their_options(make_workflow):
     def digests(**entry) -> dict[str, str]:
         workflow = make_workflow(inputs=[{"path": "?"} | entry])

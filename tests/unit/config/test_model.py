@@ -29,6 +29,7 @@ def test_defaults_are_the_documented_ones():
                 "hit_threshold": 0.6,
             },
         ),
+        "remote": {"fetch": "auto", "replicas": {}, "attempts": 4, "timeout_s": 60.0},
         "partition": {
             "target_hits": 200_000,
             "target_minutes": 30.0,
@@ -262,6 +263,43 @@ def test_limits_of_dispatch_are_bounded(key, value):
         settings(inference={key: value})
 
 
+SECRET = "hunter2hunter2"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (f"https://me:{SECRET}@example.org/a.h5", "must not hold a login"),
+        (f"https://{SECRET}@example.org/a.h5", "must not hold a login"),
+        (f"root://example.org//a.h5?authz={SECRET}", r"must not hold a secret \(the parameter authz\)"),
+        (f"https://example.org/a.h5?x=1&X-Amz-Signature={SECRET}", "the parameter x-amz-signature"),
+        ("ftp://example.org/a.h5", "cannot be read by ftp://; allowed: root://"),
+        ("https:///a.h5", "needs a host"),
+        ("s3://bucket", "needs a host"),
+        ("https://example.org:port/a.h5", "this is not a URL"),
+    ],
+)
+def test_urls_that_cannot_or_must_not_be_used_are_refused(url, message):
+    for sections in ({"inputs": [{"path": url}]}, {"remote": {"replicas": {url: ["root://b//"]}}}):
+        with pytest.raises(ConfigError, match=message) as caught:
+            settings(**sections)
+        assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("replicas", "message"),
+    [
+        ({"root://a//x": ["root://b//"]}, "must end in '/'"),
+        ({"root://a//": ["root://b//x"]}, "must end in '/'"),
+        ({"/data/": ["root://b//"]}, "a replica is a prefix of a URL"),
+        ({"root://a//": ["/data/"]}, "a replica is a prefix of a URL"),
+    ],
+)
+def test_replicas_are_prefixes_of_urls(replicas, message):
+    with pytest.raises(ConfigError, match=message):
+        settings(remote={"replicas": replicas})
+
+
 def test_planes_are_sorted():
     assert settings(preprocess={"planes": [2, 0]}).preprocess.planes == (0, 2)
 
@@ -293,6 +331,10 @@ def test_settings_do_not_change():
 OTHER = {
     "campaign.name": "other",
     "campaign.seed": 2,
+    "remote.fetch": "copy",
+    "remote.replicas": {"root://a//": ["root://b//"]},
+    "remote.attempts": 1,
+    "remote.timeout_s": 5.0,
     "partition.target_hits": 5,
     "partition.target_minutes": 45.0,
     "partition.stop_after_failed": 3,
