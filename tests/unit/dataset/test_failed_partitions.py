@@ -20,7 +20,7 @@ from protosonic.errors import (
     TransientError,
     VerificationError,
 )
-from protosonic.stages import preprocess
+from protosonic.stages import input_files
 from protosonic.stages.verify import verify_campaign
 
 
@@ -70,7 +70,7 @@ def broken(campaign, monkeypatch):
     plan = campaign.plan()
     first = plan.partitions[0].id
     monkeypatch.setattr(
-        preprocess, "_check_unchanged", lambda partition: 1 / 0 if partition.id == first else None
+        input_files, "_check_unchanged", lambda partition: 1 / 0 if partition.id == first else None
     )
     shutil.rmtree(campaign.results)
     campaign.score(plan)
