@@ -16,6 +16,7 @@ import math
 import re
 import tarfile
 import tokenize
+import warnings
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -217,8 +218,11 @@ class WireCellArchiveFile(WireCellFile):
     def _read_member(self, stream: IO[bytes], info: tarfile.TarInfo, kind: str) -> _Member:
         try:
             np.lib.format.read_magic(stream)
-            # Later versions of the header are for arrays that are not read here.
-            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+            with warnings.catch_warnings():
+                # NumPy warns of headers that look as if Python 2 had written them, which are as good as others.
+                warnings.simplefilter("ignore", UserWarning)
+                # Later versions of the header are for arrays that are not read here.
+                shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
         except (
             ValueError,
             TypeError,

@@ -316,3 +316,17 @@ def test_the_numbering_of_the_vertical_drift_is_found_from_the_channels(tmp_path
         members = frame_members(first + np.arange(584), np.ones((584, 1)))
         event = read_one(write_tar(tmp_path / name, members), detector="protodune-vd", charge_scale=1)
         assert event.detector.name == name
+
+
+def test_headers_as_python_2_wrote_them_are_read_without_a_word(tmp_path: Path) -> None:
+    members = pulse_members()
+    name = next(name for name in members if name.startswith("frame"))
+    header_end = members[name].index(b"\n")
+    header, comma, rest = members[name][:header_end].partition(b"'shape': (")
+    rows, _, others = rest.partition(b",")
+    old = header + comma + rows + b"L," + others[:-1]
+    assert len(old) == header_end
+    assert b"L," in old
+    expected = read_one(write_tar(tmp_path / "new", members), **WIRECELL)
+    members[name] = old + members[name][header_end:]
+    assert_same_event(read_one(write_tar(tmp_path / "old", members), **WIRECELL), expected)
