@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from protosonic.campaign.inputs import find_inputs
 from protosonic.campaign.layout import Layout
+from protosonic.campaign.profiles import find_profile, require_sound_profile
 from protosonic.config import load_settings
 from protosonic.errors import (
     AcceptanceError,
@@ -59,13 +60,7 @@ def snakemake_command(
         There is no such profile (Snakemake itself would run without any, silently).
     """
     root = workflow_folder()
-    profiles = root / "workflow" / "profiles"
-    folder = profiles / profile if (profiles / profile).is_dir() else Path(profile)
-    if not folder.is_dir():
-        known = sorted(path.name for path in profiles.iterdir())
-        raise ConfigError(
-            f"there is no profile '{profile}'", expected=f"a folder, or one of {', '.join(known)}"
-        )
+    folder = find_profile(profile, root)
     return [
         str(Path(sys.executable).with_name("snakemake")),
         "--snakefile",
@@ -75,7 +70,7 @@ def snakemake_command(
         "--configfile",
         str(config.resolve()),
         "--workflow-profile",
-        str(folder.resolve()),
+        str(folder),
         "--cores",
         str(cores or len(os.sched_getaffinity(0))),
         *arguments,
@@ -107,13 +102,14 @@ def run_campaign(
     Raises
     ------
     ConfigError
-        The configuration is wrong; nothing was started.
+        The configuration or the profile is wrong; nothing was started.
     """
     from protosonic.reporting.terminal import print_summary
 
     config = config.resolve()
     settings = load_settings(config)
     command = snakemake_command(config, workdir, profile, cores, arguments)
+    require_sound_profile(profile, workflow_folder())
     workdir.mkdir(parents=True, exist_ok=True)
     with _working_directory(workdir):
         if not TARGETS_WITHOUT_INPUTS.intersection(arguments):
