@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from protosonic import __version__
-from protosonic.cli import campaign, configuration, endpoint, files, model, serving, stages
+from protosonic.cli import campaign, configuration, endpoint, files, kubernetes, model, serving, stages
 
 __all__ = ["app", "main"]
 
@@ -26,6 +26,7 @@ for commands in (campaign, files, serving, stages):
 app.add_typer(configuration.app, name="config")
 app.add_typer(model.app, name="model")
 app.add_typer(endpoint.app, name="endpoint")
+app.add_typer(kubernetes.app, name="kubernetes", hidden=True)
 
 
 def _version(wanted: bool) -> None:
