@@ -97,7 +97,8 @@ def raise_worst(checks: Sequence[Check]) -> None:
         A check has failed.
     """
     failed = [check for check in checks if check.error is not None]
-    for error in _ORDER:
+    others = [check.error for check in failed if check.error not in _ORDER and check.error is not None]
+    for error in (*_ORDER, *others):
         if any(check.error is error for check in failed):
             raise error(
                 f"{len(failed)} of {len(checks)} checks failed",
