@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
 DEMO := data/.demo
 
-.PHONY: run test integration lint format generated constraints clean
+.PHONY: run test integration relocatable lint format generated constraints clean
 
 run: $(VENV)/.installed $(DEMO)
 	$(BIN)/protosonic run config/config.yaml
@@ -19,6 +19,11 @@ test: $(VENV)/.tested
 # Slower tests against real servers; .ci/run installs what they need.
 integration: $(VENV)/.trained
 	$(BIN)/pytest tests/integration
+
+# Python and all packages in one archive, for nodes that have none of them (docs/software.md).
+relocatable: $(VENV)/.installed
+	$(PIP_INSTALL) --editable '.[report,pack]'
+	$(BIN)/protosonic environment pack protosonic-relocatable.tar.gz
 
 lint: $(VENV)/.trained
 	$(BIN)/ruff check
