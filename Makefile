@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
 DEMO := data/.demo
 
-.PHONY: run test integration cluster lint format generated constraints clean
+.PHONY: run test integration cluster relocatable lint format generated constraints clean
 
 run: $(VENV)/.installed $(DEMO)
 	$(BIN)/protosonic run config/config.yaml
@@ -23,6 +23,11 @@ integration: $(VENV)/.trained
 # Servers and clusters of this machine; .ci/run installs their packages.
 cluster: $(VENV)/.clustered
 	$(BIN)/pytest tests/cluster
+
+# Python and all packages in one archive, for nodes that have none of them (docs/software.md).
+relocatable: $(VENV)/.installed
+	$(PIP_INSTALL) --editable '.[report,pack]'
+	$(BIN)/protosonic environment pack protosonic-relocatable.tar.gz
 
 lint: $(VENV)/.trained
 	$(BIN)/ruff check

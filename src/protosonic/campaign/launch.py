@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from protosonic.campaign.inputs import find_inputs
 from protosonic.campaign.last_run import DRY_RUN, begin_run, end_run, hold_campaign, recorded_run
 from protosonic.campaign.layout import Layout
+from protosonic.campaign.profiles import find_profile, require_sound_profile
 from protosonic.campaign.records import Plan, read_record
 from protosonic.campaign.slices import RULES_AFTER_SLICES, slices_of
 from protosonic.campaign.snakemake_process import Snakemake
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from protosonic.config import Settings
 
 __all__ = [
-    "profile_folder",
     "refuse_closed",
     "run_again",
     "run_campaign",
@@ -83,24 +83,6 @@ def workflow_folder() -> Path:
     )
 
 
-def profile_folder(profile: str) -> Path:
-    """Find the folder of a workflow profile, which is given by its name or as a folder.
-
-    Raises
-    ------
-    ConfigError
-        There is no such profile (Snakemake itself would run without any, silently).
-    """
-    profiles = workflow_folder() / "workflow" / "profiles"
-    folder = profiles / profile if (profiles / profile).is_dir() else Path(profile)
-    if not folder.is_dir():
-        known = sorted(path.name for path in profiles.iterdir())
-        raise ConfigError(
-            f"there is no profile '{profile}'", expected=f"a folder, or one of {', '.join(known)}"
-        )
-    return folder.resolve()
-
-
 def snakemake_command(
     config: Path, workdir: Path, profile: str, cores: int | None, arguments: Sequence[str] = ()
 ) -> list[str]:
@@ -112,7 +94,7 @@ def snakemake_command(
         There is no such profile (Snakemake itself would run without any, silently).
     """
     root = workflow_folder()
-    folder = profile_folder(profile)
+    folder = find_profile(profile, root)
     return [
         str(Path(sys.executable).with_name("snakemake")),
         "--snakefile",
@@ -165,15 +147,16 @@ def run_campaign(
     Raises
     ------
     ConfigError
-        The configuration is wrong, or the campaign was closed; nothing was started.
+        The configuration or the profile is wrong, or the campaign was closed; nothing was started.
     """
     from protosonic.reporting.terminal import print_summary
 
     config = config.resolve()
     settings = load_settings(config)
     command = snakemake_command(config, workdir, profile, cores, [*targets, *arguments])
-    if profile_folder(profile).name != profile:
-        profile = str(profile_folder(profile))  # also from another folder
+    folder = require_sound_profile(profile, workflow_folder())
+    if folder.name != profile:
+        profile = str(folder)  # also from another folder
     workdir.mkdir(parents=True, exist_ok=True)
     with _working_directory(workdir):
         files = [] if TARGETS_WITHOUT_INPUTS.intersection(arguments) else find_inputs(settings)

@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 from protosonic import __version__
-from protosonic.cli import campaign, configuration, endpoint, files, model, serving, stages
+from protosonic.cli import (
+    campaign,
+    configuration,
+    endpoint,
+    files,
+    kubernetes,
+    model,
+    serving,
+    software,
+    stages,
+)
 
 __all__ = ["app", "main"]
 
@@ -21,11 +31,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (campaign, files, serving, stages):
+for commands in (campaign, files, serving, software, stages):
     app.add_typer(commands.app)
 app.add_typer(configuration.app, name="config")
 app.add_typer(model.app, name="model")
 app.add_typer(endpoint.app, name="endpoint")
+app.add_typer(software.environment, name="environment")
+app.add_typer(kubernetes.app, name="kubernetes", hidden=True)
 
 
 def _version(wanted: bool) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from protosonic.serving.endpoint_report import EndpointReport
 
-__all__ = ["check_url", "parse_concurrencies"]
+__all__ = ["check_endpoint", "check_url", "parse_concurrencies"]
 
 
 def check_url(
@@ -69,6 +69,28 @@ def check_url(
     return report
 
 
+def check_endpoint(
+    endpoint: Endpoint, name: str, version: str, model: Path | None, tolerance: float
+) -> EndpointReport:
+    """Check an endpoint of a configuration against a local model, without measuring it.
+
+    Parameters
+    ----------
+    endpoint
+        One of ``inference.endpoints``.
+    name, version, model, tolerance
+        As for :func:`check_url`.
+
+    Raises
+    ------
+    ConfigError
+        A file of certificates or a token cannot be read, or the model cannot.
+    ModelError
+        The ONNX file does not meet the model contract.
+    """
+    return examine_endpoint(_options_of(endpoint, name, version), _reference(model, tolerance), ())
+
+
 def parse_concurrencies(text: str) -> tuple[int, ...]:
     """Read a list such as ``1,2,4``; an empty one asks for no measurement.
 
@@ -100,7 +122,10 @@ def _options(endpoint: dict[str, Any], name: str, version: str) -> EndpointOptio
             ),
             where="the endpoint",
         ) from error
+    return _options_of(checked, name, version)
 
+
+def _options_of(checked: Endpoint, name: str, version: str) -> EndpointOptions:
     def path(value: str | None) -> Path | None:
         return None if value is None else Path(value)
 
@@ -114,6 +139,7 @@ def _options(endpoint: dict[str, Any], name: str, version: str) -> EndpointOptio
         token_file=path(checked.token_file),
         token_env=checked.token_env,
         compression=checked.compression,
+        headers=checked.headers,
     )
 
 
