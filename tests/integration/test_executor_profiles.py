@@ -138,7 +138,7 @@ def test_htcondor_jobs_ask_for_what_they_need_and_a_held_one_is_submitted_again(
     ]
     asked: dict[str, list[int]] = {}
     for job in jobs:
-        assert job["executable"] == sys.executable
+        assert Path(job["executable"]).parent == Path(sys.executable).parent
         assert job["request_cpus"] == "1"
         assert job["request_disk"]
         assert job["getenv"] == "False"
