@@ -2,6 +2,7 @@
 
 from protosonic.campaign.workflow import (
     CampaignWorkflow,
+    ask_sizes_once,
     collect_garbage_rarely,
     end_at_once,
     let_signals_in,

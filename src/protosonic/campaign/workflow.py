@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 
     from protosonic.campaign.inputs import InputFile
 
-__all__ = ["SETTINGS_VARIABLE", "CampaignWorkflow", "collect_garbage_rarely", "end_at_once", "let_signals_in"]
+__all__ = [
+    "SETTINGS_VARIABLE",
+    "CampaignWorkflow",
+    "ask_sizes_once",
+    "collect_garbage_rarely",
+    "end_at_once",
+    "let_signals_in",
+]
 
 SETTINGS_VARIABLE = "PROTOSONIC_SETTINGS"
 """Environment variable that tells jobs where the checked configuration is."""
@@ -73,6 +80,23 @@ def let_signals_in(scheduler: Any) -> None:
     thousands. A lock that a thread can take again does no harm there, for the handler only sets a flag.
     """
     scheduler._lock = threading.RLock()
+
+
+def ask_sizes_once(scheduler: Any) -> None:
+    """Keep Snakemake from asking for the inputs of all ready jobs whenever it starts one; for the start of a workflow.
+
+    It prefers jobs with large inputs, and looks at them all again each time: a number of calls that grows with the square
+    of the partitions, to a file system that many share. Inputs of ready jobs do not change.
+    """
+    ask = scheduler.update_input_sizes
+
+    async def ask_for_new(jobs: Iterable[Any]) -> None:
+        known = dict(scheduler._input_sizes)
+        await ask([job for job in jobs if any(path not in known for path in job.input)])
+        # What was not asked for now was forgotten where there are many.
+        scheduler._input_sizes.update(known)
+
+    scheduler.update_input_sizes = ask_for_new
 
 
 class CampaignWorkflow:

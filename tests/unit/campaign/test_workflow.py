@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from snakemake.scheduling.job_scheduler import JobScheduler
@@ -23,6 +25,7 @@ from protosonic.campaign.records import (
 from protosonic.campaign.workflow import (
     SETTINGS_VARIABLE,
     CampaignWorkflow,
+    ask_sizes_once,
     collect_garbage_rarely,
     end_at_once,
     let_signals_in,
@@ -329,3 +332,33 @@ def test_signal_while_jobs_are_selected_does_not_stop_the_scheduler_for_ever(is_
     thread.start()
     thread.join(30 if is_let_in else 1)
     assert thread.is_alive() != is_let_in
+
+
+class CountedInput:
+    """An input whose size is asked for."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def exists(self) -> bool:
+        self.asked += 1
+        return True
+
+    async def size(self) -> int:
+        return 7
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_sizes_of_inputs_are_asked_for_once(once):
+    """Without it Snakemake asks again each time; if it no longer does, ``ask_sizes_once`` can go."""
+    scheduler = JobScheduler.__new__(JobScheduler)
+    scheduler._input_sizes = {}
+    if once:
+        ask_sizes_once(scheduler)
+    inputs = [CountedInput() for _ in range(3 * 10_000)]  # Snakemake forgets when it knows many
+    jobs = [SimpleNamespace(input=[*three]) for three in zip(*[iter(inputs)] * 3, strict=True)]
+    for first in (9_000, 5_000, 0):
+        asyncio.run(scheduler.update_input_sizes(jobs[first:]))
+        assert all(scheduler._input_sizes[path] == 7 for job in jobs[first:] for path in job.input)
+    asked = [job.input[0].asked for job in (jobs[0], jobs[5_000], jobs[9_000])]
+    assert asked == ([1, 1, 1] if once else [1, 2, 3])
