@@ -41,10 +41,12 @@ format: $(VENV)/.tested
 	$(BIN)/ruff format
 	$(BIN)/snakefmt workflow rules
 
-# The files that are made from the configuration model.
+# The files that are made from the configuration model and from the pinned versions.
 generated: $(VENV)/.installed
 	$(BIN)/protosonic config default > config/config.yaml
 	$(BIN)/protosonic config schema > config/schema.json
+	$(BIN)/protosonic environment conda > envs/protosonic.yaml.part
+	mv envs/protosonic.yaml.part envs/protosonic.yaml
 
 constraints: $(VENV)/.tested
 	(sed '/^[^#]/d' envs/constraints.txt; $(BIN)/pip list --format=freeze --exclude-editable | grep -v -E '^(pip|setuptools)==') > envs/constraints.txt.part

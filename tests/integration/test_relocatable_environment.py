@@ -62,8 +62,9 @@ def archive(tmp_path_factory) -> Path:
 def node(archive, tmp_path_factory) -> Path:
     """The root of a node that has nothing but a shell, glibc and the unpacked archive."""
     root = tmp_path_factory.mktemp("node")
-    for name in ("dev", "proc", "tmp", "etc", "data", "opt/some site"):
+    for name in ("dev", "proc", "tmp", "etc", "data", "usr/bin", "opt/some site"):
         (root / name).mkdir(parents=True)
+    (root / "bin").symlink_to("usr/bin")
     (root / "etc/passwd").write_text("root:x:0:0::/data:/bin/sh\n")
     needed = {Path(found) for name in PROGRAMS if (found := shutil.which(name))}
     assert len(needed) == len(PROGRAMS)
@@ -128,7 +129,8 @@ def test_nothing_of_the_original_is_loaded(node):
 
 def test_whole_campaign_runs_on_a_bare_node(node, expected):
     enter = [*ISOLATED, ENTER, str(node)]
-    if subprocess.run([*enter, "/bin/sh", "-c", ":"], capture_output=True, check=False).returncode != 0:
+    may = [*ISOLATED, 'mount --rbind /dev "$0/dev"', str(node)]
+    if subprocess.run(may, capture_output=True, check=False).returncode != 0:
         pytest.skip("this machine does not let its users make namespaces")
 
     def on_the_node(*command: str) -> str:

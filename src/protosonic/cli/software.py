@@ -58,3 +58,15 @@ def pack(
     names = tuple(name.strip() for name in extras.split(",") if name.strip())
     summary = pack_environment(archive, names)
     typer.echo(f"{archive}: {summary}")
+
+
+@environment.command()
+def conda() -> None:
+    """Print the conda environment that the rules name, with the versions that the tests ran with.
+
+    Example: [bold]protosonic environment conda > envs/protosonic.yaml[/bold]
+    """
+    from protosonic.campaign.launch import workflow_folder
+    from protosonic.software.conda import conda_environment
+
+    typer.echo(conda_environment(workflow_folder() / "envs" / "constraints.txt"), nl=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import os
 import platform
 import shutil
 import subprocess
@@ -83,8 +84,14 @@ def pack_environment(archive: Path, extras: tuple[str, ...] = ("report",)) -> st
     Raises
     ------
     ConfigError
-        A package is missing here, or a program that is needed.
+        A package is missing here, or a program that is needed; or the archive cannot be written.
     """
+    try:
+        archive.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"its folder cannot be made: {error.strerror}", file=archive) from error
+    if not os.access(archive.parent, os.W_OK):
+        raise ConfigError("its folder cannot be written to", file=archive)
     distributions = _distributions(extras)
     with tempfile.TemporaryDirectory(prefix="protosonic-pack-") as scratch:
         root = Path(scratch, FOLDER)
@@ -220,7 +227,6 @@ def _write_archive(root: Path, archive: Path) -> None:
         item.mode = 0o755 if item.isdir() or item.mode & 0o100 else 0o644
         return item
 
-    archive.parent.mkdir(parents=True, exist_ok=True)
     part = archive.with_name(f".{archive.name}.part")
     try:
         with (
