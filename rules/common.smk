@@ -4,6 +4,7 @@ from protosonic.campaign.workflow import (
     CampaignWorkflow,
     collect_garbage_rarely,
     end_at_once,
+    let_signals_in,
 )
 
 collect_garbage_rarely()
@@ -13,6 +14,7 @@ CAMPAIGN.prepare_jobs()
 
 wildcard_constraints:
     block="[0-9a-f]{2}",
+    bundle="[0-9a-f]{16}",
     partition="[0-9a-f]{16}",
 
 
@@ -21,16 +23,28 @@ def catalog_of_inputs(wildcards):
     return expand("<work>/catalog/{block}.json", block=CAMPAIGN.blocks)
 
 
-def scores_of_partitions(wildcards):
+def scored(wildcards):
+    # Of large campaigns what the bundles hold, else the scores and statuses of all partitions.
     plan = checkpoints.partition.get().output.plan
+    partitions = CAMPAIGN.partitions(plan)
+    if CAMPAIGN.bundles:
+        return expand(
+            ["<work>/bundles/{bundle}.parquet", "<work>/bundles/{bundle}.json"],
+            bundle=CAMPAIGN.bundles,
+        )
+    return scored_partitions(partitions)
+
+
+def scored_of_bundle(wildcards):
+    checkpoints.partition.get()
+    return scored_partitions(CAMPAIGN.bundles[wildcards.bundle])
+
+
+def scored_partitions(partitions):
     return expand(
-        "<work>/scores/{partition}.parquet", partition=CAMPAIGN.partitions(plan)
+        ["<work>/scores/{partition}.parquet", "<work>/status/{partition}.json"],
+        partition=partitions,
     )
-
-
-def statuses_of_partitions(wildcards):
-    plan = checkpoints.partition.get().output.plan
-    return expand("<work>/status/{partition}.json", partition=CAMPAIGN.partitions(plan))
 
 
 def threads_of_infer(wildcards):

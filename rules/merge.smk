@@ -1,7 +1,6 @@
 rule merge:
     input:
-        scores=scores_of_partitions,
-        statuses=statuses_of_partitions,
+        scored=scored,
         catalog=rules.partition.input.catalog,
         plan="<work>/plan.json",
         model="<work>/model/model.json",
@@ -16,7 +15,8 @@ rule merge:
     conda:
         "../envs/protosonic.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        mem_mb=lambda wildcards, input, attempt: 500
+        + CAMPAIGN.mem_mb_of_records(input.catalog, attempt),
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         failures=CAMPAIGN.layout.failures,

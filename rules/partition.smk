@@ -11,13 +11,17 @@ checkpoint partition:
     conda:
         "../envs/protosonic.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        mem_mb=lambda wildcards, input, attempt: CAMPAIGN.mem_mb_of_records(
+            input.catalog, attempt
+        ),
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         failures=CAMPAIGN.layout.failures,
-        digest=CAMPAIGN.digest("partition", "preprocess.planes"),
+        # After a pilot it is part of what is depended on.
+        digest=CAMPAIGN.partition_digest,
+        pilot=CAMPAIGN.pilot_option,
     message:
         "Cut the campaign into partitions"
     shell:
         "protosonic --failures {params.failures} partition"
-        " --descriptors {output.descriptors} --plan {output.plan} {input.catalog} > {log} 2>&1"
+        " --descriptors {output.descriptors} --plan {output.plan} {params.pilot} {input.catalog} > {log} 2>&1"

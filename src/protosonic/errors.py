@@ -19,7 +19,9 @@ __all__ = [
     "AcceptanceError",
     "ConfigError",
     "DataError",
+    "IncompleteError",
     "ModelError",
+    "PilotError",
     "ProtosonicError",
     "ResourceError",
     "ServiceError",
@@ -141,6 +143,18 @@ class WorkflowError(ProtosonicError):
     """Snakemake failed without any protosonic job saying why."""
 
     exit_code = 7
+
+
+class IncompleteError(ProtosonicError):
+    """Partitions failed in a way that no retry mends, so there is no complete dataset."""
+
+    exit_code = 8
+
+
+class PilotError(ProtosonicError):
+    """Too many events of the pilot are not done, so the rest of the campaign was not started."""
+
+    exit_code = 9
 
 
 class TransientError(ProtosonicError):

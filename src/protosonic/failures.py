@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 
     import typer
 
-__all__ = ["Failure", "guarded", "read_failures"]
+__all__ = ["INTERNAL_ERROR", "Failure", "guarded", "read_failures", "translated"]
 
 log = logging.getLogger(__name__)
 
 INTERNAL_ERROR = 1
+"""Exit code of an exception that nobody expected."""
 _WRONG_PLACE = {
     errno.EACCES,
     errno.EPERM,
@@ -41,6 +43,11 @@ _WRONG_PLACE = {
     errno.ENAMETOOLONG,
 }
 """What a path on the command line or in the configuration can be wrong with, where nothing said so before."""
+
+
+_NO_MEMORY = re.compile(r"std::bad_alloc|[Ff]ailed to allocate memory")
+"""What C++ libraries such as ONNX Runtime say in an exception of another class."""
+_ERRNO_OF_HDF5 = re.compile(r"\berrno = ([0-9]+)\b")
 
 
 class Failure(NamedTuple):
@@ -89,7 +96,7 @@ def read_failures(folder: Path, since: float) -> list[Failure]:
 
 
 def _report(error: Exception, folder: Path | None, arguments: Sequence[str]) -> int:
-    known = _translate(error)
+    known = translated(error)
     if known is None:
         traceback.print_exception(error)
         message = f"internal error: {type(error).__name__}: {error}"
@@ -109,14 +116,24 @@ def _report(error: Exception, folder: Path | None, arguments: Sequence[str]) -> 
     return code
 
 
-def _translate(error: Exception) -> ProtosonicError | None:
+def translated(error: Exception) -> ProtosonicError | None:
+    """Give the error of ours that an exception means; ``None`` for one that nobody expected."""
     if isinstance(error, ProtosonicError):
         return error
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
         return ResourceError("out of memory", hint="Give the job more memory, or lower partition.max_mem_mb")
     if isinstance(error, OSError):
-        return classify_os_error(error) or _wrong_place(error)
+        return classify_os_error(error) or _wrong_place(error) or _told_by_hdf5(error)
     return None
+
+
+def _told_by_hdf5(error: OSError) -> ProtosonicError | None:
+    """Find the errno that HDF5 puts into its message only, and that says whether a retry helps."""
+    found = _ERRNO_OF_HDF5.search(str(error))
+    if error.errno is not None or found is None:
+        return None
+    number = int(found[1])
+    return classify_os_error(OSError(number, os.strerror(number)))
 
 
 def _wrong_place(error: OSError) -> ConfigError | None:

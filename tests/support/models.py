@@ -24,15 +24,31 @@ def write_linear_model(
     input_name: str = "main_input",
     input_shape: tuple[int | str, ...] = ("N", 48, 48, 1),
     widths: tuple[int, int] = (3, 1),
+    most_charge: float | None = None,
 ) -> Path:
-    """A model whose scores are 0.5 + the sum of pixel × weight: it proves where every pixel stands."""
+    """A model whose scores are 0.5 + the sum of pixel × weight: it proves where every pixel stands.
+
+    Patches whose pixels sum up to more than `most_charge` get scores that are no numbers.
+    """
     flat = weights.reshape(4, N_PIXELS).astype(np.float32)
     split = {"w0": flat[: widths[0]].T.copy(), "w1": flat[-widths[1] :].T.copy()}
     constants = split | {"half": np.array([0.5], np.float32), "flat": np.array([-1, N_PIXELS], np.int64)}
     nodes = [helper.make_node("Reshape", [input_name, "flat"], ["pixels"])]
+    half = "half"
+    if most_charge is not None:
+        constants |= {"most": np.array([most_charge], np.float32), "zero": np.zeros(1, np.float32)}
+        nodes += [
+            helper.make_node("ReduceSum", ["pixels", "last"], ["charge"], keepdims=1),
+            helper.make_node("Sub", ["most", "charge"], ["rest"]),
+            helper.make_node("Sqrt", ["rest"], ["root"]),
+            helper.make_node("Mul", ["root", "zero"], ["nothing"]),
+            helper.make_node("Add", ["nothing", "half"], ["half or nothing"]),
+        ]
+        constants["last"] = np.array([1], np.int64)
+        half = "half or nothing"
     for index, name in enumerate(output_names):
         nodes.append(helper.make_node("MatMul", ["pixels", f"w{index}"], [f"sum{index}"]))
-        nodes.append(helper.make_node("Add", [f"sum{index}", "half"], [name]))
+        nodes.append(helper.make_node("Add", [f"sum{index}", half], [name]))
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,

@@ -34,6 +34,8 @@ def test_exit_codes_are_a_contract():
         "AcceptanceError": 5,
         "VerificationError": 6,
         "WorkflowError": 7,
+        "IncompleteError": 8,
+        "PilotError": 9,
         "TransientError": 10,
         "ServiceError": 11,
         "ResourceError": 12,

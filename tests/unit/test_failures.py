@@ -24,6 +24,8 @@ RAISED = {
     "network": ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
     "place": NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"),
     "rename": IsADirectoryError(errno.EISDIR, "Is a directory", ".b.1.part", None, "b"),
+    "allocation": RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc"),
+    "stale": OSError("Can't read data (file read failed: errno = 116, error message = 'Stale file handle')"),
     "internal": ZeroDivisionError("division by zero"),
     "unknown": OSError("something"),
     "interrupt": KeyboardInterrupt(),
@@ -54,6 +56,8 @@ def app() -> typer.Typer:
         ("config", 2, "error: c.yaml: wrong\n"),
         ("data", 3, "error: a.h5: broken\n"),
         ("service", 11, "error: down\n"),
+        ("allocation", 12, "error: out of memory. Give the job more memory, or lower partition.max_mem_mb\n"),
+        ("stale", 10, "error: Stale file handle. Run the same command again\n"),
         ("memory", 12, "error: out of memory. Give the job more memory, or lower partition.max_mem_mb\n"),
         (
             "disk",

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from protosonic.errors import IncompleteError
 from support.campaign import CampaignRun, protosonic
 from support.models import linear_weights, write_linear_model
+from support.poison import MOST_CHARGE, write_poisoned_file
 
 CampaignFactory = Callable[..., CampaignRun]
 
@@ -61,3 +63,26 @@ def finished(linear: CampaignRun, tmp_path: Path) -> CampaignRun:
     """A copy of the finished campaign with the fast model, to go on with."""
     shutil.copytree(linear.workdir, tmp_path / "finished")
     return CampaignRun(tmp_path / "finished", dict(linear.config))
+
+
+@pytest.fixture(scope="session")
+def poisoned(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> CampaignRun:
+    """A campaign over the simulated files and one on which the model gives no numbers, as it ended."""
+    workdir = tmp_path_factory.mktemp("poisoned")
+    shutil.copytree(simulated, workdir / "data")
+    write_poisoned_file(workdir / "data" / "poison.h5")
+    write_linear_model(workdir / "model.onnx", linear_weights(), most_charge=MOST_CHARGE)
+    campaign = CampaignRun(workdir, {"inputs": [{"path": "data/*.h5"}], "model": {"path": "model.onnx"}})
+    campaign.run("--retries", "2", expect=IncompleteError.exit_code)
+    return campaign
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[CampaignRun], CampaignRun]:
+    """Make a copy of a campaign, to go on with."""
+
+    def copy(campaign: CampaignRun) -> CampaignRun:
+        shutil.copytree(campaign.workdir, tmp_path / "copy")
+        return CampaignRun(tmp_path / "copy", dict(campaign.config))
+
+    return copy

@@ -7,7 +7,6 @@ import io
 import os
 import random
 import shutil
-import signal
 import subprocess
 import tarfile
 import time
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -27,6 +25,7 @@ from protosonic.events.native_writer import NativeWriter
 from support.campaign import BIN, CampaignRun, assert_same_hits, clean_environment, protosonic
 from support.expected import assert_scores, expected_scores, native_waveforms
 from support.models import linear_weights
+from support.processes import kill_tree
 
 
 def truncated(source: Path, path: Path) -> None:
@@ -205,25 +204,6 @@ def test_a_campaign_in_which_nothing_can_be_used_still_gives_a_dataset_and_its_a
     campaign.verify()
     assert len(campaign.hits()) == 0
     assert len(campaign.accounting()) == 1
-
-
-def kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL a process and everything below it, all at once."""
-    try:
-        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        tree = []
-    for victim in tree:
-        try:
-            victim.send_signal(signal.SIGSTOP)
-        except psutil.NoSuchProcess:
-            continue
-    for victim in tree:
-        try:
-            victim.kill()
-        except psutil.NoSuchProcess:
-            continue
-    process.wait()
 
 
 def test_killed_at_ten_random_moments_a_campaign_ends_with_the_undisturbed_dataset(

@@ -40,7 +40,7 @@ def test_the_order_of_files_does_not_change_the_dataset(make_campaign, simulated
     campaign = make_campaign(
         inputs=[{"path": str(path)} for path in reversed(files)],
         partition={"target_hits": 1000},
-        merge={"target_rows": 700, "row_group_rows": 300},
+        merge={"target_rows": 700, "row_group_rows": 300, "bundle_partitions": 1},
         model=NETWORK,
     )
     campaign.run(cores=2)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -15,26 +12,63 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protosonic.campaign.inputs import find_inputs
+from protosonic.campaign.last_run import DRY_RUN, begin_run, end_run, hold_campaign, recorded_run
 from protosonic.campaign.layout import Layout
+from protosonic.campaign.records import Plan, read_record
+from protosonic.campaign.slices import RULES_AFTER_SLICES, slices_of
+from protosonic.campaign.snakemake_process import Snakemake
 from protosonic.config import load_settings
 from protosonic.errors import (
     AcceptanceError,
     ConfigError,
+    IncompleteError,
     ProtosonicError,
     ResourceError,
-    TransientError,
     WorkflowError,
 )
 from protosonic.failures import Failure, read_failures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["run_campaign", "snakemake_command", "workflow_folder"]
+    from protosonic.campaign.brake import Brake
+    from protosonic.campaign.inputs import InputFile
+    from protosonic.campaign.snakemake_process import Ended
+    from protosonic.config import Settings
+
+__all__ = [
+    "profile_folder",
+    "refuse_closed",
+    "run_again",
+    "run_campaign",
+    "snakemake_command",
+    "workflow_folder",
+]
 
 DISK_IS_FULL_BYTES = 2**20
 TARGETS_WITHOUT_INPUTS = {"train", "train_network", "train_held_out"}
 """Training simulates its own events."""
+
+
+BYTES_PER_PARTITION = 10_000
+"""Few events are smaller; tells from the inputs that a campaign can have very many partitions."""
+FORCING = {"-f", "--force", "-F", "--forceall"}
+
+
+def refuse_closed(layout: Layout, settings: Settings) -> None:  # noqa: ARG001 (as all that prepares a run)
+    """Refuse to run a closed campaign again.
+
+    Raises
+    ------
+    ConfigError
+        It was closed.
+    """
+    if layout.closed.exists():
+        raise ConfigError(
+            "the campaign was closed with known failures",
+            file=layout.closed,
+            hint="protosonic run --reopen opens it again; what it published elsewhere stays as it is",
+        )
 
 
 def workflow_folder() -> Path:
@@ -48,6 +82,24 @@ def workflow_folder() -> Path:
     )
 
 
+def profile_folder(profile: str) -> Path:
+    """Find the folder of a workflow profile, which is given by its name or as a folder.
+
+    Raises
+    ------
+    ConfigError
+        There is no such profile (Snakemake itself would run without any, silently).
+    """
+    profiles = workflow_folder() / "workflow" / "profiles"
+    folder = profiles / profile if (profiles / profile).is_dir() else Path(profile)
+    if not folder.is_dir():
+        known = sorted(path.name for path in profiles.iterdir())
+        raise ConfigError(
+            f"there is no profile '{profile}'", expected=f"a folder, or one of {', '.join(known)}"
+        )
+    return folder.resolve()
+
+
 def snakemake_command(
     config: Path, workdir: Path, profile: str, cores: int | None, arguments: Sequence[str] = ()
 ) -> list[str]:
@@ -59,13 +111,7 @@ def snakemake_command(
         There is no such profile (Snakemake itself would run without any, silently).
     """
     root = workflow_folder()
-    profiles = root / "workflow" / "profiles"
-    folder = profiles / profile if (profiles / profile).is_dir() else Path(profile)
-    if not folder.is_dir():
-        known = sorted(path.name for path in profiles.iterdir())
-        raise ConfigError(
-            f"there is no profile '{profile}'", expected=f"a folder, or one of {', '.join(known)}"
-        )
+    folder = profile_folder(profile)
     return [
         str(Path(sys.executable).with_name("snakemake")),
         "--snakefile",
@@ -75,7 +121,7 @@ def snakemake_command(
         "--configfile",
         str(config.resolve()),
         "--workflow-profile",
-        str(folder.resolve()),
+        str(folder),
         "--cores",
         str(cores or len(os.sched_getaffinity(0))),
         *arguments,
@@ -83,7 +129,14 @@ def snakemake_command(
 
 
 def run_campaign(
-    config: Path, workdir: Path, profile: str, cores: int | None, arguments: Sequence[str]
+    config: Path,
+    workdir: Path,
+    profile: str,
+    cores: int | None,
+    arguments: Sequence[str],
+    *,
+    targets: Sequence[str] = (),
+    prepare: Callable[[Layout, Settings], None] = refuse_closed,
 ) -> int:
     """Run a campaign to its end and print what came out.
 
@@ -99,6 +152,10 @@ def run_campaign(
         CPU cores; all by default.
     arguments
         More arguments for snakemake.
+    targets
+        Files to make, below the working directory; the whole campaign by default.
+    prepare
+        Called in the working directory before snakemake starts, while nothing else works on the campaign.
 
     Returns
     -------
@@ -107,48 +164,108 @@ def run_campaign(
     Raises
     ------
     ConfigError
-        The configuration is wrong; nothing was started.
+        The configuration is wrong, or the campaign was closed; nothing was started.
     """
     from protosonic.reporting.terminal import print_summary
 
     config = config.resolve()
     settings = load_settings(config)
-    command = snakemake_command(config, workdir, profile, cores, arguments)
+    command = snakemake_command(config, workdir, profile, cores, [*targets, *arguments])
+    if profile_folder(profile).name != profile:
+        profile = str(profile_folder(profile))  # also from another folder
     workdir.mkdir(parents=True, exist_ok=True)
     with _working_directory(workdir):
-        if not TARGETS_WITHOUT_INPUTS.intersection(arguments):
-            find_inputs(settings)
+        files = [] if TARGETS_WITHOUT_INPUTS.intersection(arguments) else find_inputs(settings)
         layout = Layout(settings.campaign.name)
-        with _only_run(layout) as lock:
+        with hold_campaign(layout) as lock:
+            prepare(layout, settings)
+            record = begin_run(layout, config, settings, profile, cores, arguments)
             print(shlex.join(command), flush=True)  # noqa: T201
             start = time.time()
-            code = _run(command, lock)
+            snakemake = Snakemake(command, layout, lock, settings.partition.stop_after_failed)
+            if targets or arguments:
+                ended = snakemake.run()
+            else:
+                ended = _run_in_slices(snakemake, settings, layout, files)
             seconds = time.time() - start
         failures = read_failures(layout.failures, start)
     layout = Layout(settings.campaign.name, workdir)
-    is_complete = code == 0 or any(failure.exit_code == AcceptanceError.exit_code for failure in failures)
+    is_complete = ended.code == 0 or any(
+        failure.exit_code == AcceptanceError.exit_code for failure in failures
+    )
     # With arguments of their own, such as --dry-run or --until, runs end well without a dataset.
-    if is_complete and layout.campaign.exists() and not {"-n", "--dry-run", "--dryrun"} & set(arguments):
+    if is_complete and not targets and layout.campaign.exists() and not DRY_RUN.intersection(arguments):
         is_new = layout.campaign.stat().st_mtime >= start
         print_summary(layout, seconds if is_new else None)
-    return _conclude(code, failures, workdir)
+    exit_code = _conclude(ended.code, failures, workdir)
+    if snakemake.brake.was_pulled:
+        exit_code = _all_failed(snakemake.brake, workdir)
+    end_run(layout, record, exit_code)
+    return exit_code
 
 
-def _run(command: list[str], lock: int) -> int:
-    """Run snakemake in the present folder, which is the working directory already, until it ends by itself."""
-    command = [*command]
-    command[command.index("--directory") + 1] = "."
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    # The lock is inherited, so it is held while snakemake lives, also when this process is killed.
-    with subprocess.Popen(command, env=os.environ | {"PATH": path}, pass_fds=[lock]) as process:
-        # A terminal sends Ctrl-C to snakemake as well, which then ends its jobs; a batch system only asks us to end.
-        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        terminate = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        try:
-            return process.wait()
-        finally:
-            signal.signal(signal.SIGINT, interrupt)
-            signal.signal(signal.SIGTERM, terminate)
+def _run_in_slices(
+    snakemake: Snakemake, settings: Settings, layout: Layout, files: Sequence[InputFile]
+) -> Ended:
+    """Run a campaign: at once, unless it is so large that Snakemake shall see it in slices.
+
+    A slice that fails does not hold back the others, as a partition does not; but what was interrupted ends.
+    """
+    if not layout.plan.exists() and _may_be_large(files, settings.partition.most_at_once):
+        ended = snakemake.run(str(layout.plan))
+        if ended.code:
+            return ended
+    slices = slices_of(read_record(layout.plan, Plan), settings) if layout.plan.exists() else []
+    failed = None
+    for number, bundles in enumerate(slices, 1):
+        print(f"Slice {number} of {len(slices)}", flush=True)  # noqa: T201
+        ended = snakemake.run(*(str(layout.bundle(name)) for name in bundles))
+        if ended.interrupted:
+            return ended
+        if ended.code:
+            failed = ended
+    if failed:
+        return failed
+    return snakemake.run(*(("--allowed-rules", *RULES_AFTER_SLICES) if slices else ()))
+
+
+def _may_be_large(files: Sequence[InputFile], most_at_once: int) -> bool:
+    sizes = [Path(file.path).stat().st_size for file in files[:most_at_once] if Path(file.path).exists()]
+    return len(files) > most_at_once or sum(sizes) > BYTES_PER_PARTITION * most_at_once
+
+
+def run_again(
+    layout: Layout,
+    *,
+    targets: Sequence[str] = (),
+    prepare: Callable[[Layout, Settings], None] = refuse_closed,
+) -> int:
+    """Run a campaign as it was run last: configuration, profile, cores and arguments.
+
+    Parameters and errors are those of :func:`run_campaign`.
+    """
+    record = recorded_run(layout)
+    return run_campaign(
+        layout.workdir / record.settings,
+        layout.workdir,
+        record.profile,
+        record.cores,
+        # What forced jobs then would force them again.
+        [argument for argument in record.arguments if argument not in FORCING],
+        targets=targets,
+        prepare=prepare,
+    )
+
+
+def _all_failed(brake: Brake, workdir: Path) -> int:
+    error = IncompleteError(
+        f"the run was stopped, because its first {brake.failed} partitions all failed for good",
+        file=workdir,
+        hint="The cause concerns the whole campaign: see 'protosonic status --failed'. Mend it and call 'protosonic "
+        "recover --all'. partition.stop_after_failed sets the number",
+    )
+    print(f"error: {error}", file=sys.stderr)  # noqa: T201
+    return error.exit_code
 
 
 def _conclude(code: int, failures: list[Failure], workdir: Path) -> int:
@@ -182,36 +299,3 @@ def _working_directory(path: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
-
-
-@contextmanager
-def _only_run(layout: Layout) -> Iterator[int]:
-    """Hold the campaign for this run, and clear what a killed run left behind.
-
-    The lock is a file lock, so the system releases it however a run ends; the file is not empty while a run lasts.
-    """
-    layout.work.mkdir(parents=True, exist_ok=True)
-    path = layout.work / "run.lock"
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise TransientError(
-                "another run is working on this campaign", file=path, hint="Wait for it, or stop it first"
-            ) from error
-        if path.stat().st_size:
-            print("The last run of this campaign was killed; going on where it stopped.")  # noqa: T201
-            _remove_stale_locks(layout)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield file.fileno()
-        file.truncate(0)
-
-
-def _remove_stale_locks(layout: Layout) -> None:
-    """Remove Snakemake's locks on this campaign; they survive a crash, but ours shows that nobody holds them."""
-    ours = (f"{layout.work}/", f"{layout.results}/")
-    for lock in Path(".snakemake", "locks").glob("*"):
-        if any(line.startswith(ours) for line in lock.read_text().splitlines()):
-            lock.unlink()

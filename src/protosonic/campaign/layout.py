@@ -80,6 +80,36 @@ class Layout:
         """Folder of the records that failed jobs leave."""
         return self.work / "failures"
 
+    @property
+    def logs(self) -> Path:
+        """Folder of the logs of jobs."""
+        return self.work / "logs"
+
+    @property
+    def closed(self) -> Path:
+        """JSON record of a campaign that was closed with known failures."""
+        return self.work / "closed.json"
+
+    @property
+    def last_run(self) -> Path:
+        """JSON record of the last run."""
+        return self.work / "run.json"
+
+    @property
+    def lock(self) -> Path:
+        """File that a run holds locked; empty unless a run lasts or was killed."""
+        return self.work / "run.lock"
+
+    @property
+    def pilot(self) -> Path:
+        """JSON record of what the pilot partitions measured."""
+        return self.work / "pilot.json"
+
+    @property
+    def published(self) -> Path:
+        """JSON record of where the dataset was published."""
+        return self.work / "published.json"
+
     def settings(self, digest: str) -> Path:
         """JSON file of the checked configuration, named by its content."""
         return self.work / "settings" / f"{digest}.json"
@@ -96,29 +126,57 @@ class Layout:
         """JSON status of a partition."""
         return self.work / "status" / f"{partition}.json"
 
+    def bundle(self, name: str) -> Path:
+        """JSON record of a bundle of partitions."""
+        return self.work / "bundles" / f"{name}.json"
+
+    def bundle_scores(self, name: str) -> Path:
+        """Parquet file of the scores of a bundle."""
+        return self.work / "bundles" / f"{name}.parquet"
+
+    def benchmark(self, stage: str, partition: str) -> Path:
+        """JSON lines file of what Snakemake measured of a job of a partition."""
+        return self.work / "benchmarks" / stage / f"{partition}.jsonl"
+
     @classmethod
     def of_workdir(cls, workdir: Path, name: str | None = None) -> Layout:
-        """Find the campaign in a working directory.
+        """Find the finished campaign in a working directory.
 
         Raises
         ------
         ConfigError
             There is none, or several and none is named.
         """
-        found = sorted(path.parent.name for path in workdir.glob("results/*/campaign.json"))
-        if not found:
-            raise ConfigError(
-                "no finished campaign is here", file=workdir, expected="results/<campaign>/campaign.json"
-            )
-        if name is None and len(found) > 1:
-            raise ConfigError(
-                "the working directory holds several campaigns",
-                file=workdir,
-                found=", ".join(found),
-                hint="Choose one with --campaign",
-            )
-        if name is not None and name not in found:
-            raise ConfigError(
-                f"there is no finished campaign '{name}' here", file=workdir, found=", ".join(found)
-            )
-        return cls(name or found[0], workdir)
+        found = {path.parent.name for path in workdir.glob("results/*/campaign.json")}
+        return cls(
+            _choose(found, workdir, name, "finished campaign", "results/<campaign>/campaign.json"), workdir
+        )
+
+    @classmethod
+    def of_started(cls, workdir: Path, name: str | None = None) -> Layout:
+        """Find the campaign in a working directory, whether it is finished or not.
+
+        Raises
+        ------
+        ConfigError
+            There is none, or several and none is named.
+        """
+        found = {path.parent.name for path in workdir.glob("results/*/campaign.json")}
+        found |= {path.parent.name for path in workdir.glob("work/*/settings")}
+        return cls(_choose(found, workdir, name, "campaign", "work/<campaign>/"), workdir)
+
+
+def _choose(found: set[str], workdir: Path, name: str | None, what: str, expected: str) -> str:
+    names = ", ".join(sorted(found))
+    if not found:
+        raise ConfigError(f"no {what} is here", file=workdir, expected=expected)
+    if name is None and len(found) > 1:
+        raise ConfigError(
+            "the working directory holds several campaigns",
+            file=workdir,
+            found=names,
+            hint="Choose one with --campaign",
+        )
+    if name is not None and name not in found:
+        raise ConfigError(f"there is no {what} '{name}' here", file=workdir, found=names)
+    return name or min(found)

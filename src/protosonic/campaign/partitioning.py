@@ -11,12 +11,12 @@ from protosonic.publish import sha256_of_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from protosonic.campaign.records import EventRecord, FileRecord
+    from protosonic.campaign.records import EventRecord, FileRecord, PilotRecord
     from protosonic.config import Settings
     from protosonic.config.model import Inference
     from protosonic.events.model import EventId
 
-__all__ = ["make_partitions", "memory_of_event", "memory_of_scoring", "partition_id"]
+__all__ = ["make_partitions", "memory_of_event", "memory_of_scoring", "partition_id", "target_hits"]
 
 BASE_MEM_MB = 450
 """Interpreter, libraries, model and the activations of as many patches as :data:`BASE_PATCHES`."""
@@ -57,7 +57,10 @@ def partition_id(file: FileRecord, events: Iterable[EventRecord]) -> str:
 
 
 def make_partitions(
-    files: Iterable[FileRecord], settings: Settings, catalog: Iterable[str] = ()
+    files: Iterable[FileRecord],
+    settings: Settings,
+    catalog: Iterable[str] = (),
+    pilot: PilotRecord | None = None,
 ) -> tuple[list[Partition], Plan]:
     """Cut all events into partitions.
 
@@ -75,6 +78,9 @@ def make_partitions(
         ``partition`` and ``preprocess.planes`` are used.
     catalog
         Names of the block files that the records come from, for the plan.
+    pilot
+        What was measured: files of the pilot stay cut as they were, so that nothing is done twice, and the others are
+        cut by time.
 
     Returns
     -------
@@ -103,7 +109,7 @@ def make_partitions(
                 accepted.append(event)
             else:
                 refused.append(_refused(file, event, planes, reason))
-        partitions += _cut(file, accepted, settings)
+        partitions += _cut(file, accepted, planes, target_hits(settings, pilot, file.sha256))
     plan = Plan(
         catalog=tuple(sorted(catalog)),
         partitions=tuple(
@@ -146,8 +152,18 @@ def _refused(file: FileRecord, event: EventRecord, planes: tuple[int, ...], reas
     )
 
 
-def _cut(file: FileRecord, events: list[EventRecord], settings: Settings) -> Iterator[Partition]:
-    planes, target = settings.preprocess.planes, settings.partition.target_hits
+def target_hits(settings: Settings, pilot: PilotRecord | None, file_sha256: str | None = None) -> int:
+    """Give the number of hits that the partitions of a file are cut by."""
+    if pilot is None or not pilot.seconds_per_hit:
+        return settings.partition.target_hits
+    if file_sha256 in pilot.files:
+        return pilot.target_hits
+    return max(round(60 * settings.partition.target_minutes / pilot.seconds_per_hit), 1)
+
+
+def _cut(
+    file: FileRecord, events: list[EventRecord], planes: tuple[int, ...], target: int
+) -> Iterator[Partition]:
     group: list[EventRecord] = []
     hits = 0
     for event in events:

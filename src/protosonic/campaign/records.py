@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackendUse",
+    "Bundle",
     "CatalogBlock",
+    "ClosedRecord",
     "EventRecord",
     "EventStatus",
     "FastPrecision",
@@ -30,10 +32,14 @@ __all__ = [
     "InputSpec",
     "ModelRecord",
     "Partition",
+    "PartitionFailure",
     "PartitionStatus",
+    "PilotPartition",
+    "PilotRecord",
     "Plan",
     "PlannedPartition",
     "RefusedEvent",
+    "RunRecord",
     "read_record",
     "write_record",
 ]
@@ -245,12 +251,26 @@ class BackendUse(_Record):
     faults: tuple[Fault, ...] = Field((), description="The first of the failed calls.")
 
 
+class PartitionFailure(_Record):
+    """Why a partition failed in a way that trying the job again does not mend."""
+
+    stage: str = Field(description="The job that failed: preprocess or infer; close where none did.")
+    error: str = Field(description="Class of the error, or of the exception that nobody expected.")
+    exit_code: int = Field(description="What the job would have ended with.")
+    message: str
+    recoverable: bool = Field(
+        description="Whether doing all of the partition again can succeed: what one job left for the next was damaged."
+    )
+
+
 class PartitionStatus(_VersionedRecord):
-    """What became of a partition."""
+    """What became of a partition; all events of a failed one are quarantined, and its scores file is empty."""
 
     partition: str
     path: str
     file_id: str
+    state: Literal["done", "failed"] = "done"
+    failure: PartitionFailure | None = Field(None, description="Why it failed.")
     events: tuple[EventStatus, ...]
     scores_sha256: str
     rows: int
@@ -263,6 +283,61 @@ class PartitionStatus(_VersionedRecord):
     detector: str
     backends: tuple[BackendUse, ...]
     fallbacks: tuple[str, ...] = Field((), description="Why endpoints were left, each reason once.")
+
+
+class Bundle(_VersionedRecord):
+    """What became of the partitions of a bundle, whose scores are in one file."""
+
+    statuses: tuple[PartitionStatus, ...]
+    scores_sha256: str
+    rows: int
+
+
+class RunRecord(_VersionedRecord):
+    """How a campaign was run, so that it can be run again in the same way."""
+
+    config: str = Field(description="The configuration file, absolute.")
+    settings: str = Field(description="The checked configuration, below the working directory.")
+    profile: str = Field(description="Name of the workflow profile, or its folder, absolute.")
+    cores: int | None
+    arguments: tuple[str, ...] = Field(description="What followed -- on the command line.")
+    host: str
+    started: str = Field(description="ISO 8601, UTC.")
+    ended: str | None = None
+    exit_code: int | None = Field(None, description="null while the run lasts, or when it was killed.")
+
+
+class PilotPartition(_Record):
+    """What a partition of the pilot took."""
+
+    id: str
+    path: str
+    events: int
+    events_done: int
+    hits: int
+    preprocess_seconds: float
+    infer_seconds: float
+    preprocess_mem_mb: float | None = Field(description="Resident memory; null where the job was too short.")
+    infer_mem_mb: float | None
+
+
+class PilotRecord(_VersionedRecord):
+    """What the pilot measured; the rest of the campaign is cut and sized by it."""
+
+    partitions: tuple[PilotPartition, ...]
+    files: tuple[str, ...] = Field(description="SHA-256 of their files, which stay cut as they were.")
+    target_hits: int = Field(description="What these files were cut by.")
+    seconds_per_hit: float | None = Field(description="Of preprocess and infer; null where no hit was done.")
+    memory_ratio: dict[str, float] = Field(description="Largest measured by estimated memory, by stage.")
+    failed_fraction: float = Field(description="Events of the pilot that are not done.")
+    released: bool = Field(description="Whether the rest may run.")
+
+
+class ClosedRecord(_VersionedRecord):
+    """A campaign that was closed with known failures."""
+
+    closed: str = Field(description="ISO 8601, UTC.")
+    partitions: tuple[str, ...] = Field(description="Partitions that are not done.")
 
 
 def write_record(path: Path, record: _VersionedRecord) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import shutil
 import sys
@@ -12,26 +13,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protosonic import __version__
+from protosonic.campaign.bundles import bundles_of
 from protosonic.campaign.inputs import blocks_of_inputs, find_inputs
 from protosonic.campaign.layout import Layout
 from protosonic.campaign.partitioning import memory_of_scoring
-from protosonic.campaign.records import Plan, PlannedPartition, read_record
+from protosonic.campaign.records import Partition, PilotRecord, Plan, PlannedPartition, read_record
 from protosonic.config import check_settings
 from protosonic.config.model import BUNDLED
 from protosonic.publish import publish_json, sha256_of_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from protosonic.campaign.inputs import InputFile
 
-__all__ = ["SETTINGS_VARIABLE", "CampaignWorkflow", "collect_garbage_rarely", "end_at_once"]
+__all__ = ["SETTINGS_VARIABLE", "CampaignWorkflow", "collect_garbage_rarely", "end_at_once", "let_signals_in"]
 
 SETTINGS_VARIABLE = "PROTOSONIC_SETTINGS"
 """Environment variable that tells jobs where the checked configuration is."""
 
 HITS_PER_MINUTE = 60_000
-"""A slow core; sizes the run time that is asked for."""
+"""A slow core; sizes the run time that is asked for where no pilot has measured it."""
+START_MINUTES = 10
+"""Run time that is asked for beyond the work."""
+TIME_MARGIN = 2.0
+MEMORY_MARGIN = 1.3
+"""Nodes differ, and so do events; what was measured is not the worst."""
+LEAST_MEM_MB = 200
+MEM_PER_CATALOG = 10
+"""Records in memory, per byte in the catalog's files; a million events took 2 GB, and 237 MB as JSON."""
 MAX_THREADS = 8
 """Most threads of a job unless the configuration says more: few large events must not hold back all others."""
 
@@ -53,6 +63,15 @@ def end_at_once() -> None:
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
             thread.cancel()
+
+
+def let_signals_in(scheduler: Any) -> None:
+    """Keep Snakemake from hanging when it is asked to end; for the start of a workflow.
+
+    Its signal handler takes a lock that the same thread holds while it selects jobs: most of the time when there are
+    thousands. A lock that a thread can take again does no harm there, for the handler only sets a flag.
+    """
+    scheduler._lock = threading.RLock()
 
 
 class CampaignWorkflow:
@@ -115,6 +134,28 @@ class CampaignWorkflow:
         files = [[file.path, file.spec.model_dump(mode="json")] for file in self.blocks[block]]
         return f"{__version__}-{sha256_of_json(files)[:16]}"
 
+    @cached_property
+    def pilot(self) -> PilotRecord | None:
+        """What the pilot measured, where there was one that let the rest of the campaign go."""
+        if not self.layout.pilot.exists():
+            return None
+        pilot = read_record(self.layout.pilot, PilotRecord)
+        return pilot if pilot.released else None
+
+    @property
+    def pilot_option(self) -> str:
+        """What ``protosonic partition`` is told of the pilot."""
+        return f"--pilot {self.layout.pilot}" if self.pilot else ""
+
+    @property
+    def partition_digest(self) -> str:
+        """Digest of what the partitions depend on besides the catalog."""
+        digest = self.digest("partition.target_hits", "partition.max_mem_mb", "preprocess.planes")
+        if self.pilot is None:
+            return digest
+        pilot = sha256_of_json(self.pilot.model_dump(mode="json"))[:16]
+        return f"{digest}-{self.digest('partition.target_minutes')}-{pilot}"
+
     def digest(self, *keys: str) -> str:
         """Digest of configuration keys and the package version; changes exactly when a stage must run again."""
         return f"{__version__}-{self.settings.digest(*keys)}"
@@ -148,26 +189,58 @@ class CampaignWorkflow:
     def partitions(self, plan: Path | str) -> list[str]:
         """List the planned partitions; `plan` proves that the checkpoint has run."""
         assert str(plan) == str(self.layout.plan)
-        self.__dict__.pop("_partitions", None)
+        for name in ("_partitions", "bundles"):
+            self.__dict__.pop(name, None)
         return list(self._partitions)
+
+    def _planned(self, partition: str) -> PlannedPartition | Partition:
+        """Give what is planned for a partition; a job on another node reads no more than its own descriptor."""
+        if "_partitions" in self.__dict__:
+            return self._partitions[partition]
+        return read_record(self.layout.descriptor(partition), Partition)
+
+    @cached_property
+    def bundles(self) -> dict[str, list[str]]:
+        """Bundles of a large campaign: name → partitions; the plan must be there."""
+        return bundles_of(list(self._partitions), self.settings.merge.bundle_partitions)
 
     def threads(self, partition: str, cores: int | None) -> int:
         """Threads of an inference job: the jobs of all partitions share `cores`, and none takes more than its memory."""
         if self.settings.inference.threads is not None:
             return self.settings.inference.threads
-        share = min((cores or 1) // max(len(self._partitions), 1), MAX_THREADS)
+        if cores is None or cores == 1:
+            return 1
+        share = min(cores // max(len(self._partitions), 1), MAX_THREADS)
         most_mb = self.settings.partition.max_mem_mb
         fitting = [n for n in range(2, share + 1) if self.mem_mb(partition, 1, n) <= most_mb]
         return max(fitting, default=1)
 
     def mem_mb(self, partition: str, attempt: int, threads: int | None = None) -> int:
-        """Memory of the jobs of a partition, of those that score with so many threads; more on every attempt."""
+        """Memory of the jobs of a partition, of those that score with so many threads; more on every attempt.
+
+        It is estimated, and where a pilot has measured it the estimate is corrected.
+        """
         scoring = 0 if threads is None else memory_of_scoring(self.settings.inference, threads)
-        return (self._partitions[partition].mem_mb + scoring) * attempt
+        estimate = self._planned(partition).mem_mb + scoring
+        ratio = self.pilot and self.pilot.memory_ratio.get("preprocess" if threads is None else "infer")
+        if ratio:
+            estimate = max(math.ceil(estimate * ratio * MEMORY_MARGIN), LEAST_MEM_MB)
+        return estimate * attempt
+
+    @staticmethod
+    def mem_mb_of_records(catalog: Iterable[str], attempt: int) -> int:
+        """Memory of the jobs that hold what is known of every event of the campaign; more on every attempt."""
+        sizes = [path.stat().st_size for path in map(Path, catalog) if path.exists()]
+        return (1000 + MEM_PER_CATALOG * sum(sizes) // 2**20) * attempt
 
     def runtime(self, partition: str, attempt: int) -> int:
         """Minutes that the jobs of a partition may take; more on every attempt."""
-        return (10 + self._partitions[partition].hits // HITS_PER_MINUTE) * attempt
+        hits = self._planned(partition).hits
+        if self.pilot and self.pilot.seconds_per_hit:
+            minutes = math.ceil(hits * self.pilot.seconds_per_hit * TIME_MARGIN / 60)
+        else:
+            minutes = hits // HITS_PER_MINUTE
+        return (START_MINUTES + minutes) * attempt
 
     @property
     def gpu_clients(self) -> int:

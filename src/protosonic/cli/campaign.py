@@ -25,6 +25,13 @@ def run(
         str, typer.Option(help="Workflow profile: a name in workflow/profiles, or a folder.")
     ] = "default",
     cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use; all by default.")] = None,
+    pilot: Annotated[
+        int | None,
+        typer.Option(min=1, help="Run so many partitions first, measure them, and size the rest by them."),
+    ] = None,
+    reopen: Annotated[
+        bool, typer.Option("--reopen", help="Go on with a campaign that was closed with known failures.")
+    ] = False,
 ) -> None:
     """Run a campaign: files to dataset and report.
 
@@ -32,9 +39,17 @@ def run(
 
     What follows [bold]--[/bold] goes to snakemake. The exit code says what went wrong; see docs/errors.md.
     """
-    from protosonic.campaign.launch import run_campaign
+    from protosonic.campaign.closing import reopen_campaign
+    from protosonic.campaign.launch import refuse_closed, run_campaign
 
-    raise typer.Exit(run_campaign(config, workdir, profile, cores, context.args))
+    prepare = reopen_campaign if reopen else refuse_closed
+    if pilot is not None:
+        from protosonic.campaign.pilot import run_with_pilot
+
+        raise typer.Exit(
+            run_with_pilot(config, workdir, profile, cores, context.args, pilot, prepare=prepare)
+        )
+    raise typer.Exit(run_campaign(config, workdir, profile, cores, context.args, prepare=prepare))
 
 
 run_info = app.registered_commands[-1]
@@ -57,3 +72,102 @@ def verify(
 
     layout = Layout.of_workdir(workdir, campaign)
     print_verification(layout, verify_campaign(layout, inputs=inputs))
+
+
+@app.command()
+def status(
+    workdir: WorkdirArgument = Path(),
+    campaign: CampaignOption = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List each failure, with the end of its log.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Say where a campaign stands, from its files alone; at any time, from any machine that sees them.
+
+    Example: [bold]protosonic status /data/demo --failed[/bold]
+    """
+    from protosonic.campaign.layout import Layout
+    from protosonic.campaign.state import read_state
+    from protosonic.reporting.state import print_state, state_json
+
+    state = read_state(Layout.of_started(workdir, campaign))
+    if as_json:
+        typer.echo(state_json(state))
+    else:
+        print_state(state, failed=failed)
+
+
+@app.command()
+def recover(
+    workdir: WorkdirArgument = Path(),
+    campaign: CampaignOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what failed in a way that no retry mends.")
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Name of a partition to do; may be given several times.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Do again what is missing or failed, with the configuration, profile and arguments of the last run.
+
+    Example: [bold]protosonic recover /data/demo --dry-run[/bold]
+    """
+    from protosonic.campaign.layout import Layout
+    from protosonic.campaign.recovery import plan_recovery, recover_campaign
+    from protosonic.campaign.state import read_state
+    from protosonic.reporting.state import print_recovery
+
+    layout = Layout.of_started(workdir, campaign)
+    recovery = plan_recovery(read_state(layout), everything=everything, only=only or ())
+    print_recovery(recovery)
+    if not dry_run:
+        raise typer.Exit(recover_campaign(layout, recovery, only=only or ()))
+
+
+@app.command()
+def close(workdir: WorkdirArgument = Path(), campaign: CampaignOption = None) -> None:
+    """End a campaign with known failures: what is not done is quarantined, the rest is merged.
+
+    Example: [bold]protosonic close /data/demo[/bold]
+
+    Exit code 5 if more events are quarantined than acceptance allows; the dataset is there all the same.
+    """
+    from protosonic.campaign.closing import close_campaign
+    from protosonic.campaign.layout import Layout
+
+    raise typer.Exit(close_campaign(Layout.of_started(workdir, campaign)))
+
+
+@app.command()
+def publish(
+    to: Annotated[
+        Path, typer.Option(help="Folder of publications; the campaign gets one of its name there.")
+    ],
+    workdir: WorkdirArgument = Path(),
+    campaign: CampaignOption = None,
+    namespace: Annotated[str, typer.Option(help="MetaCat namespace and Rucio scope.")] = "usertests",
+    parent_namespace: Annotated[
+        str | None, typer.Option(help="Where the input files are declared; the namespace by default.")
+    ] = None,
+    metadata: Annotated[
+        Path | None, typer.Option(help="YAML or JSON file with more MetaCat fields, such as core.file_type.")
+    ] = None,
+    license_text: Annotated[
+        str | None, typer.Option("--license", help="URL or name of the licence of the dataset.")
+    ] = None,
+) -> None:
+    """Copy a finished dataset with checksums, and describe it for MetaCat, Rucio, justIN and as an RO-Crate.
+
+    Example: [bold]protosonic publish /data/demo --to /archive --namespace usertests[/bold]
+
+    It can be killed and repeated. Nothing is sent to any catalog: declare.sh has the command lines.
+    """
+    from protosonic.campaign.layout import Layout
+    from protosonic.publication.description import PublishOptions
+    from protosonic.reporting.publication import print_publication
+    from protosonic.stages.publish import publish_campaign, read_fields
+
+    options = PublishOptions(namespace, parent_namespace, read_fields(metadata), license_text)
+    print_publication(publish_campaign(Layout.of_workdir(workdir, campaign), to, options))

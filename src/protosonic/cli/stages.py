@@ -45,6 +45,7 @@ def partition(
     settings: SettingsOption,
     descriptors: Annotated[Path, typer.Option(help="Folder of descriptors to write.")],
     plan: Annotated[Path, typer.Option(help="JSON file of the plan to write.")],
+    pilot: Annotated[Path | None, typer.Option(help="JSON file of what a pilot measured.")] = None,
 ) -> None:
     """Cut a catalogued campaign into partitions.
 
@@ -53,7 +54,7 @@ def partition(
     from protosonic.config import load_settings
     from protosonic.stages.partition import partition_campaign
 
-    partition_campaign(catalog_blocks, load_settings(settings), descriptors, plan)
+    partition_campaign(catalog_blocks, load_settings(settings), descriptors, plan, pilot)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -97,6 +98,22 @@ def infer(
     infer_partition(
         unit, descriptor, model, model_record, load_settings(settings), scores, status, threads, weights
     )
+
+
+@app.command(rich_help_panel=STAGES)
+def collect(
+    settings: SettingsOption, bundle: Annotated[str, typer.Option(help="Name of the bundle.")]
+) -> None:
+    """Merge the scores of a bundle of partitions, in the working directory.
+
+    Example: [bold]protosonic collect --settings work/demo/settings.json --bundle 0123456789abcdef[/bold]
+    """
+    from protosonic.campaign.layout import Layout
+    from protosonic.config import load_settings
+    from protosonic.stages.collect import collect_bundle
+
+    loaded = load_settings(settings)
+    collect_bundle(Layout(loaded.campaign.name), loaded.merge, bundle)
 
 
 @app.command(rich_help_panel=STAGES)

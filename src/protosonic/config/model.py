@@ -24,6 +24,7 @@ __all__ = [
     "Merge",
     "Model",
     "Partition",
+    "Pilot",
     "Preprocess",
     "Settings",
     "Training",
@@ -118,8 +119,36 @@ class Partition(_Section):
         ge=1,
         description="A partition is closed when the next event would take it past this many hits.",
     )
+    target_minutes: float = Field(
+        30.0,
+        gt=0,
+        le=1440,
+        description="After run --pilot a partition gets as many hits as take this long (15 to 60 are good), in place "
+        "of target_hits.",
+    )
+    stop_after_failed: int = Field(
+        20,
+        ge=1,
+        description="A run stops when so many partitions failed for good and none was done: the cause concerns all.",
+    )
     max_mem_mb: int = Field(
         1500, ge=300, description="No job may need more memory than this; an event that would is quarantined."
+    )
+    most_at_once: int = Field(
+        10_000,
+        ge=1,
+        description="Partitions that Snakemake plans at the same time; a larger campaign runs in slices.",
+    )
+
+
+class Pilot(_Section):
+    """When the partitions of ``run --pilot`` let the rest of the campaign go."""
+
+    max_failed_fraction: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="The campaign stops after its pilot when more of the pilot's events are not done.",
     )
 
 
@@ -337,6 +366,18 @@ class Inference(_Section):
     wan_mbps: int = Field(
         100, ge=0, description="Bandwidth one client takes; the profile's wan_mbps caps the sum over jobs."
     )
+    slots_folder: str | None = Field(
+        None,
+        description="Folder on a shared file system through which campaigns share the clients that an endpoint takes: a "
+        "job holds one of its slots while it uses endpoints. Give all of them the same folder and number of slots.",
+    )
+    slots: int = Field(32, ge=1, le=10_000, description="Clients of all campaigns that share slots_folder.")
+    slot_patience_s: float = Field(
+        900.0,
+        ge=0,
+        le=86400,
+        description="How long a job waits for a slot; then it goes on as where no endpoint can serve.",
+    )
 
     @model_validator(mode="after")
     def _endpoints_where_needed(self) -> Self:
@@ -355,6 +396,11 @@ class Merge(_Section):
 
     target_rows: int = Field(4_000_000, ge=1, description="Rows per Parquet file.")
     row_group_rows: int = Field(250_000, ge=1, description="Rows per Parquet row group.")
+    bundle_partitions: int = Field(
+        100,
+        ge=1,
+        description="Partitions, on average, whose scores are merged first, in campaigns of over twice as many.",
+    )
 
 
 class Acceptance(_Section):
@@ -391,6 +437,10 @@ class Settings(_Section):
     campaign: Campaign = Field(default_factory=Campaign, description="The name of the campaign and its seed.")
     inputs: tuple[Input, ...] = Field(min_length=1, description="Sets of input files and how to read them.")
     partition: Partition = Field(default_factory=Partition, description="How events are grouped into jobs.")
+    pilot: Pilot = Field(
+        default_factory=Pilot,
+        description="When the partitions of run --pilot let the rest of the campaign go.",
+    )
     preprocess: Preprocess = Field(
         default_factory=Preprocess, description="How plane images and patches are made."
     )

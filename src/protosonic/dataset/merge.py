@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["EventRows", "check_rows", "merge_scores"]
+__all__ = ["EventRows", "check_rows", "merge_scores", "merged_events"]
 
 _CACHED_ROW_GROUPS = 32
 _EVENT_COLUMNS = ["run", "subrun", "event"]
@@ -74,19 +74,26 @@ def merge_scores(
         An event is missing, given twice, has other hits than promised, or there are rows of an event that was not
         announced.
     """
+    return _write(merged_events(events), folder, target_rows, row_group_rows, footer)
+
+
+def merged_events(events: Sequence[EventRows]) -> Iterator[pa.Table]:
+    """Give the rows of each event that has any, in ascending order, from the scores files that hold them.
+
+    Raises
+    ------
+    VerificationError
+        As :func:`merge_scores`.
+    """
     index = _index(events)
     read_row_group = lru_cache(_CACHED_ROW_GROUPS)(_read_row_group)
-
-    def tables() -> Iterator[pa.Table]:
-        for event in sorted(events):
-            place = index.get(event.key)
-            if place is None:  # it has no hits, else it would be missing
-                continue
-            table = read_row_group(event.scores, place.row_group).slice(place.start, place.stop - place.start)
-            check_rows(table, event.key, event.hits, event.scores)
-            yield table
-
-    return _write(tables(), folder, target_rows, row_group_rows, footer)
+    for event in sorted(events):
+        place = index.get(event.key)
+        if place is None:  # it has no hits, else it would be missing
+            continue
+        table = read_row_group(event.scores, place.row_group).slice(place.start, place.stop - place.start)
+        check_rows(table, event.key, event.hits, event.scores)
+        yield table
 
 
 def check_rows(table: pa.Table, key: EventKey, hits: int, file: Path) -> None:

@@ -25,6 +25,8 @@ __all__ = ["verify_dataset"]
 
 SCORES = ("track", "em", "none", "michel")
 TOLERANCE = 1e-6
+GIVEN_UP = ("job-failed:", "not-done:")
+"""Reasons of the events of partitions that were not done when the campaign was closed."""
 
 EventKey = tuple[int, int, int]
 
@@ -56,6 +58,7 @@ def verify_dataset(results: Path) -> list[str]:
     accounting = pq.read_table(results / campaign.dataset.accounting.file)
     problems += _check_accounting(accounting, campaign)
     problems += _check_totals(accounting, campaign)
+    problems += _check_failed_partitions(accounting, campaign)
     problems += _check_hits(results, campaign.dataset.files, accounting)
     return problems
 
@@ -76,10 +79,16 @@ class _Acceptance(BaseModel):
     accepted: bool
 
 
+class _FailedPartition(BaseModel):
+    partition: str
+    events: int
+
+
 class _Campaign(BaseModel):
     """What has to be known of ``campaign.json``."""
 
     provenance: dict[str, Any]
+    failed_partitions: tuple[_FailedPartition, ...] = ()
     totals: dict[str, Any]
     acceptance: _Acceptance
     dataset: _Dataset
@@ -151,6 +160,25 @@ def _check_totals(accounting: pa.Table, campaign: _Campaign) -> Iterator[str]:
     accepted = summary["quarantined_fraction"] <= campaign.acceptance.max_quarantined_fraction
     if campaign.acceptance.accepted != accepted:
         yield f"campaign.json: acceptance.accepted is {campaign.acceptance.accepted}, but should be {accepted}"
+
+
+def _check_failed_partitions(accounting: pa.Table, campaign: _Campaign) -> Iterator[str]:
+    """Compare the partitions that a closed campaign gave up with the events that were quarantined for it."""
+    expected = {entry.partition: entry.events for entry in campaign.failed_partitions}
+    found: dict[str, int] = {}
+    for row in accounting.select(["partition", "state", "reason"]).to_pylist():
+        name = row["partition"]
+        is_given_up = row["state"] == "quarantined" and (row["reason"] or "").startswith(GIVEN_UP)
+        if name is not None and is_given_up:
+            found[name] = found.get(name, 0) + 1
+        elif name in expected:
+            yield f"accounting: an event of partition {name} is {row['state']}, but campaign.json gave it up"
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name, 0) != found.get(name, 0):
+            yield (
+                f"partition {name}: campaign.json gave up {expected.get(name, 0)} events, "
+                f"the accounting {found.get(name, 0)}"
+            )
 
 
 def _check_hits(results: Path, files: Sequence[_File], accounting: pa.Table) -> Iterator[str]:

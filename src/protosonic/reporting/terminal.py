@@ -78,6 +78,8 @@ def print_summary(layout: Layout, seconds: float | None) -> None:
         rates.append(f"{hits / campaign['inference_seconds']:,.0f} hits/s in the infer stage")
     rows["hits"] = "; ".join(rates)
     rows["backends"] = shares or "none"
+    if given_up := campaign.get("failed_partitions"):
+        rows["closed"] = f"{len(given_up)} partitions were given up; protosonic status --failed lists them"
     rows["dataset"] = escape(str(layout.hits))
     rows["report"] = escape(str(layout.report))
     console.print()

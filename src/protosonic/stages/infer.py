@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from protosonic import __version__
+from protosonic.campaign.client_slots import endpoints_allowed
 from protosonic.campaign.partitioning import selected_hits
+from protosonic.campaign.permanent import failed_status, permanent_failure
 from protosonic.campaign.records import (
     BackendUse,
     EventStatus,
     ModelRecord,
     Partition,
+    PartitionFailure,
     PartitionStatus,
     read_record,
     write_record,
@@ -70,6 +73,9 @@ def infer_partition(
 ) -> PartitionStatus:
     """Score every hit of a partition.
 
+    A failure that no retry mends, here or in stage ``preprocess``, makes an empty scores file and a status that says
+    why, so that the campaign goes on and the job is not tried again.
+
     Parameters
     ----------
     unit_file
@@ -93,10 +99,10 @@ def infer_partition(
     ------
     ServiceError
         No endpoint can serve and the policy forbids the CPU.
-    ModelError
-        The model gave unusable scores.
+    ConfigError
+        Something that an endpoint needs, such as a token, is not there.
     VerificationError
-        The model is not that of the record, or the unit file does not hold the events of the descriptor.
+        The model is not that of the record.
     """
     partition = read_record(descriptor, Partition)
     model = read_record(model_record, ModelRecord)
@@ -107,7 +113,39 @@ def infer_partition(
             hint="Remove it and run the campaign again",
         )
     weights_file = None if weights is None else WeightsFile(weights, model.sha256)
-    dispatcher = make_dispatcher(settings, model_file, threads, weights_file)
+    failure = None
+    try:
+        failure = _failure_of_preprocess(unit_file)
+        if failure is None:
+            with endpoints_allowed(settings.inference) as allowed:
+                usable = settings.model_copy(update={"inference": allowed.inference})
+                dispatcher = make_dispatcher(usable, model_file, threads, weights_file)
+                status = _score_partition(unit_file, partition, model, dispatcher, settings, output)
+            status = status.model_copy(update={"fallbacks": (*allowed.fallbacks, *status.fallbacks)})
+    except Exception as error:
+        failure = permanent_failure(error, "infer")
+        if failure is None:
+            raise
+    if failure is not None:
+        status = failed_status(partition, failure, model, settings, output)
+    write_record(status_file, status)
+    return status
+
+
+def _failure_of_preprocess(unit_file: Path) -> PartitionFailure | None:
+    with UnitReader(unit_file) as unit:
+        failure = unit.header.get("failure")
+    return None if failure is None else PartitionFailure.model_validate(failure)
+
+
+def _score_partition(
+    unit_file: Path,
+    partition: Partition,
+    model: ModelRecord,
+    dispatcher: Dispatcher,
+    settings: Settings,
+    output: Path,
+) -> PartitionStatus:
     start = time.monotonic()
     done: dict[int, Counter[str]] = {}
     footer = {
@@ -147,7 +185,6 @@ def infer_partition(
         backends=tuple(_backends_used(dispatcher)),
         fallbacks=tuple(fallback.reason for fallback in dispatcher.fallbacks),
     )
-    write_record(status_file, status)
     log.info("%d hits in %.1f s (%.0f hits/s)", writer.rows, seconds, writer.rows / max(seconds, 1e-9))
     return status
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
 from protosonic.campaign.accounting import accounting_table, check_statuses
+from protosonic.campaign.bundles import bundles_of
 from protosonic.campaign.dispatch import dispatch_summary
+from protosonic.campaign.permanent import check_none_failed
 from protosonic.campaign.provenance import campaign_provenance
-from protosonic.campaign.records import CatalogBlock, ModelRecord, PartitionStatus, Plan, read_record
+from protosonic.campaign.records import Bundle, CatalogBlock, ModelRecord, Plan, read_record
 from protosonic.dataset.accounting import totals
-from protosonic.dataset.merge import EventRows, merge_scores
+from protosonic.dataset.merge import merge_scores
 from protosonic.dataset.schema import ACCOUNTING_SCHEMA, HITS_SCHEMA, schema_fingerprint
 from protosonic.dataset.scores import parquet_writer
-from protosonic.errors import VerificationError
 from protosonic.publish import publish, publish_folder, publish_json, sha256_of, sha256_of_json
+from protosonic.stages.collect import check_scores, done_events, read_scored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from protosonic.campaign.layout import Layout
+    from protosonic.campaign.records import PartitionStatus
     from protosonic.config import Settings
 
 __all__ = ["merge_campaign"]
@@ -40,6 +42,8 @@ def merge_campaign(layout: Layout, settings: Settings) -> dict[str, Any]:
 
     Raises
     ------
+    IncompleteError
+        Partitions failed, and the campaign was not closed; nothing is published then.
     VerificationError
         Something was lost, doubled or damaged; nothing is published then.
     """
@@ -48,9 +52,11 @@ def merge_campaign(layout: Layout, settings: Settings) -> dict[str, Any]:
     files = [
         record for block in plan.catalog for record in read_record(layout.catalog / block, CatalogBlock).files
     ]
-    statuses = [read_record(layout.status(partition.id), PartitionStatus) for partition in plan.partitions]
+    scored = list(_scored(layout, plan, settings.merge.bundle_partitions))
+    statuses = [status for status, _ in scored]
+    if not layout.closed.exists():
+        check_none_failed(statuses)
     check_statuses(plan, statuses)
-    _check_scores(layout, statuses)
     provenance = campaign_provenance(settings, model, files, statuses)
     footer = {
         "campaign": settings.campaign.name,
@@ -64,7 +70,7 @@ def merge_campaign(layout: Layout, settings: Settings) -> dict[str, Any]:
     accounting = accounting_table(plan, statuses)
     with publish_folder(layout.hits) as folder:
         parts = merge_scores(
-            list(_done_events(layout, statuses)),
+            [event for status, scores in scored for event in done_events(status, scores)],
             folder,
             target_rows=settings.merge.target_rows,
             row_group_rows=settings.merge.row_group_rows,
@@ -94,6 +100,12 @@ def merge_campaign(layout: Layout, settings: Settings) -> dict[str, Any]:
         "inference_seconds": round(sum(status.seconds for status in statuses), 3),
         "fallbacks": sorted({reason for status in statuses for reason in status.fallbacks}),
         "dispatch": dispatch_summary(statuses),
+        "failed_partitions": [
+            {"partition": status.partition, "file": status.path, "events": len(status.events)}
+            | status.failure.model_dump(include={"stage", "error", "message"})
+            for status in statuses
+            if status.failure is not None
+        ],
         "dataset": {
             "schema": schema_fingerprint(HITS_SCHEMA),
             "files": dataset,
@@ -105,24 +117,14 @@ def merge_campaign(layout: Layout, settings: Settings) -> dict[str, Any]:
     return campaign
 
 
-def _check_scores(layout: Layout, statuses: list[PartitionStatus]) -> None:
-    for status in statuses:
-        path = layout.scores(status.partition)
-        if not path.is_file() or sha256_of(path) != status.scores_sha256:
-            raise VerificationError(
-                "the scores are missing or not those that the status describes",
-                file=path,
-                hint="Remove the file and run the campaign again",
-            )
-        rows = pq.read_metadata(path).num_rows
-        if rows != status.rows or rows != sum(event.hits_done for event in status.events):
-            raise VerificationError(
-                "the scores have another number of rows", file=path, expected=status.rows, found=rows
-            )
-
-
-def _done_events(layout: Layout, statuses: list[PartitionStatus]) -> Iterator[EventRows]:
-    for status in statuses:
-        for event in status.events:
-            if event.state == "done":
-                yield EventRows(event.id, event.hits_done, layout.scores(status.partition))
+def _scored(layout: Layout, plan: Plan, bundle_partitions: int) -> Iterator[tuple[PartitionStatus, Path]]:
+    """Give the status of each partition with the file that holds its scores."""
+    partitions = [partition.id for partition in plan.partitions]
+    bundles = bundles_of(partitions, bundle_partitions)
+    for name in bundles:
+        bundle, scores = read_record(layout.bundle(name), Bundle), layout.bundle_scores(name)
+        check_scores(scores, bundle.scores_sha256, bundle.rows)
+        for status in bundle.statuses:
+            yield status, scores
+    for partition in () if bundles else partitions:
+        yield read_scored(layout, partition), layout.scores(partition)

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from protosonic.campaign.partitioning import make_partitions
-from protosonic.campaign.records import CatalogBlock, read_record, write_record
+from protosonic.campaign.records import CatalogBlock, PilotRecord, read_record, write_record
 from protosonic.publish import publish_folder
 
 if TYPE_CHECKING:
@@ -22,7 +22,11 @@ log = logging.getLogger(__name__)
 
 
 def partition_campaign(
-    catalog: Iterable[Path], settings: Settings, descriptors: Path, plan_file: Path
+    catalog: Iterable[Path],
+    settings: Settings,
+    descriptors: Path,
+    plan_file: Path,
+    pilot_file: Path | None = None,
 ) -> Plan:
     """Write the descriptor of every partition and the plan.
 
@@ -36,10 +40,13 @@ def partition_campaign(
         Folder that will hold ``<partition id>.json``.
     plan_file
         JSON file of the plan.
+    pilot_file
+        JSON file of what the pilot measured, where there was one.
     """
     blocks = list(catalog)
     files = [record for block in blocks for record in read_record(block, CatalogBlock).files]
-    partitions, plan = make_partitions(files, settings, [block.name for block in blocks])
+    pilot = None if pilot_file is None else read_record(pilot_file, PilotRecord)
+    partitions, plan = make_partitions(files, settings, [block.name for block in blocks], pilot)
     with publish_folder(descriptors) as folder:
         for partition in partitions:
             (folder / f"{partition.id}.json").write_text(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from protosonic import __version__
 from protosonic.campaign.partitioning import selected_hits
+from protosonic.campaign.permanent import permanent_failure
 from protosonic.campaign.records import Partition, read_record
 from protosonic.errors import DataError, TransientError
 from protosonic.events.formats import open_events, unreadable
@@ -31,7 +32,8 @@ log = logging.getLogger(__name__)
 def preprocess_partition(descriptor: Path, settings: Preprocess, output: Path) -> None:
     """Prepare the events of a partition.
 
-    An event that cannot be prepared is quarantined in the unit file; it never stops the job.
+    An event that cannot be prepared is quarantined in the unit file; it never stops the job. A failure that no retry
+    mends makes an empty unit file that says so, which stage ``infer`` passes on.
 
     Parameters
     ----------
@@ -57,15 +59,22 @@ def preprocess_partition(descriptor: Path, settings: Preprocess, output: Path) -
         "duplicate_patches": settings.duplicate_patches,
         "package_version": __version__,
     }
-    _check_unchanged(partition)
-    with UnitWriter(output, profile, header) as unit:
-        for record, outcome in _prepared(partition, profile, settings.planes):
-            if isinstance(outcome, UnitEvent):
-                unit.write(outcome)
-                log.info("%s: %d hits on %d images", record.id, outcome.n_hits, len(outcome.images))
-            else:
-                unit.quarantine(record.id, record.entry, outcome)
-                log.warning("%s: quarantined: %s", record.id, outcome)
+    try:
+        _check_unchanged(partition)
+        with UnitWriter(output, profile, header) as unit:
+            for record, outcome in _prepared(partition, profile, settings.planes):
+                if isinstance(outcome, UnitEvent):
+                    unit.write(outcome)
+                    log.info("%s: %d hits on %d images", record.id, outcome.n_hits, len(outcome.images))
+                else:
+                    unit.quarantine(record.id, record.entry, outcome)
+                    log.warning("%s: quarantined: %s", record.id, outcome)
+    except Exception as error:
+        failure = permanent_failure(error, "preprocess")
+        if failure is None:
+            raise
+        with UnitWriter(output, profile, header | {"failure": failure.model_dump()}):
+            pass
 
 
 def _prepared(

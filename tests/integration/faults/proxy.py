@@ -56,12 +56,15 @@ class FaultProxy:
         Where it listens.
     connections
         Connections that were accepted.
+    most_live
+        Most of them that lived at the same time.
     bytes_up, bytes_down
         Bytes that were forwarded to the target and back.
     """
 
     def __init__(self, target_port: int) -> None:
         self.connections = 0
+        self.most_live = 0
         self.bytes_up = 0
         self.bytes_down = 0
         self._target_port = target_port
@@ -115,6 +118,7 @@ class FaultProxy:
         self.connections += 1
         connection = _Connection(reader, writer, self._behaviour, self._count)
         self._live.add(connection)
+        self.most_live = max(self.most_live, len(self._live))
         try:
             await connection.run(self._target_port)
         finally:

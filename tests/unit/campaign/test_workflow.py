@@ -9,14 +9,23 @@ import threading
 from pathlib import Path
 
 import pytest
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from protosonic import __version__
-from protosonic.campaign.records import Plan, PlannedPartition, write_record
+from protosonic.campaign.records import (
+    InputSpec,
+    Partition,
+    PilotRecord,
+    Plan,
+    PlannedPartition,
+    write_record,
+)
 from protosonic.campaign.workflow import (
     SETTINGS_VARIABLE,
     CampaignWorkflow,
     collect_garbage_rarely,
     end_at_once,
+    let_signals_in,
 )
 from protosonic.config import load_settings
 from protosonic.errors import ConfigError, VerificationError
@@ -153,11 +162,64 @@ def test_every_attempt_gets_more_memory_and_time(planned):
     assert planned.runtime("p2", 1) == 13
 
 
+def test_jobs_that_hold_all_records_get_memory_for_them(planned, tmp_path):
+    (tmp_path / "3f.json").write_bytes(bytes(20 * 2**20))
+    blocks = [str(tmp_path / name) for name in ("3f.json", "not-there-yet.json")]
+    assert [planned.mem_mb_of_records(blocks, attempt) for attempt in (1, 2)] == [1200, 2400]
+
+
+def test_a_pilot_sizes_the_jobs_by_what_it_measured(planned, make_workflow):
+    before = planned.partition_digest
+    record = PilotRecord(
+        partitions=(),
+        files=(),
+        target_hits=1,
+        seconds_per_hit=0.01,
+        memory_ratio={"preprocess": 0.5},
+        failed_fraction=0.0,
+        released=True,
+    )
+    write_record(planned.layout.pilot, record)
+    sized = make_workflow(inference={"policy": "cpu-only"})
+    sized.partitions(sized.layout.plan)
+    assert sized.pilot_option == "--pilot work/demo/pilot.json"
+    assert sized.partition_digest != before
+    # 90,000 hits take 15 minutes; twice that is asked for, and ten minutes.
+    assert [sized.runtime("p1", attempt) for attempt in (1, 2)] == [40, 80]
+    assert sized.mem_mb("p2", 1) == 910
+    assert sized.mem_mb("p2", 1, 1) == 1400, "nothing was measured of infer"
+    write_record(planned.layout.pilot, record.model_copy(update={"released": False}))
+    assert make_workflow().partition_digest == before
+
+
 @pytest.mark.parametrize(
     ("cores", "threads"), [(None, 1), (1, 1), (2, 1), (3, 1), (4, 2), (9, 4), (16, 6), (200, 6)]
 )
 def test_the_cores_are_spread_over_the_jobs_of_all_partitions(planned, cores, threads):
     assert planned.threads("p1", cores) == threads
+
+
+def test_job_on_another_node_reads_its_descriptor_and_not_the_plan(make_workflow):
+    workflow = make_workflow(inference={"policy": "cpu-only"})
+    spec = InputSpec()
+    partition = Partition(
+        id="p1",
+        path="a",
+        size=1,
+        mtime_ns=1,
+        sha256="",
+        spec=spec,
+        format="native",
+        detector="protodune-sp",
+        events=(),
+        hits=180_000,
+        mem_mb=900,
+    )
+    write_record(workflow.layout.descriptor("p1"), partition)
+    assert workflow.mem_mb("p1", 2) == 1800
+    assert workflow.runtime("p1", 1) == 13
+    assert workflow.threads("p1", 1) == 1
+    assert not workflow.layout.plan.exists()
 
 
 def test_threads_that_are_configured_are_taken(make_workflow):
@@ -175,6 +237,7 @@ def test_more_threads_get_more_memory_but_never_more_than_is_allowed(planned, ma
     for cores in range(1, 40):
         assert planned.mem_mb("p1", 1, planned.threads("p1", cores)) <= 1500
     cpu_only = make_workflow(inference={"policy": "cpu-only"})
+    cpu_only.partitions(cpu_only.layout.plan)
     assert cpu_only.mem_mb("p1", 1, 2) == 700 + 128
 
 
@@ -226,3 +289,22 @@ def test_no_timer_is_left_to_be_waited_for():
     end_at_once()
     timer.join()
     assert timer.finished.is_set()
+
+
+@pytest.mark.parametrize("is_let_in", [True, False])
+def test_signal_while_jobs_are_selected_does_not_stop_the_scheduler_for_ever(is_let_in):
+    """Without it Snakemake hangs; if it no longer does, ``let_signals_in`` can go."""
+    scheduler = JobScheduler.__new__(JobScheduler)
+    scheduler._lock = threading.Lock()
+    scheduler._open_jobs = threading.Semaphore(0)
+    if is_let_in:
+        let_signals_in(scheduler)
+
+    def select() -> None:
+        with scheduler._lock:
+            scheduler.exit_gracefully()
+
+    thread = threading.Thread(target=select, daemon=True)
+    thread.start()
+    thread.join(30 if is_let_in else 1)
+    assert thread.is_alive() != is_let_in

@@ -21,6 +21,7 @@ def test_section_is_explained_with_its_keys():
     assert headlines(explain("merge")) == [
         "merge.target_rows (default 4000000)",
         "merge.row_group_rows (default 250000)",
+        "merge.bundle_partitions (default 100)",
     ]
 
 

@@ -60,7 +60,7 @@ def test_unknown_key_names_the_nearest_known_one(problems, key, meant):
 
 def test_unknown_key_without_a_near_one_names_all_that_are_known(problems):
     assert problems("merge: {zebra: 1}\n" + INPUTS) == [
-        "line 1: merge.zebra: unknown key; Known here: target_rows, row_group_rows"
+        "line 1: merge.zebra: unknown key; Known here: target_rows, row_group_rows, bundle_partitions"
     ]
 
 

@@ -14,15 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from protosonic.campaign.bundles import bundles_of
 from protosonic.campaign.inputs import blocks_of_inputs, find_inputs
 from protosonic.campaign.layout import Layout
-from protosonic.campaign.records import Plan
+from protosonic.campaign.records import Plan, read_record
 from protosonic.config import Settings, check_settings
 from protosonic.dataset.schema import HITS_SCHEMA
 from protosonic.dataset.scores import hits_table, parquet_writer
 from protosonic.publish import sha256_of
 from protosonic.simulation.files import simulate_files
 from protosonic.stages.catalog import catalog_block
+from protosonic.stages.collect import collect_bundle
 from protosonic.stages.infer import infer_partition
 from protosonic.stages.merge import merge_campaign
 from protosonic.stages.model import prepare_model
@@ -79,6 +81,17 @@ class StagedCampaign:
                 )
             model.unlink()
             unit.unlink()
+
+    def collect(self, **sections: dict[str, Any]) -> int:
+        """Merge the scores of every bundle; give their number."""
+        with contextlib.chdir(self.workdir):
+            settings = check_settings(self.settings.model_dump() | sections)
+            layout = Layout(settings.campaign.name)
+            partitions = [partition.id for partition in read_record(layout.plan, Plan).partitions]
+            bundles = bundles_of(partitions, settings.merge.bundle_partitions)
+            for name in bundles:
+                collect_bundle(layout, settings.merge, name)
+        return len(bundles)
 
     def merge(self, **sections: dict[str, Any]) -> dict[str, Any]:
         with contextlib.chdir(self.workdir):

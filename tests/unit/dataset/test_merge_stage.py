@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
 
 from protosonic.campaign.acceptance import check_acceptance
-from protosonic.config import check_settings
+from protosonic.config import Settings, check_settings
 from protosonic.dataset.schema import SORT_KEYS
 from protosonic.dataset.scores import footer_of
 from protosonic.dataset.verification import verify_dataset
 from protosonic.errors import AcceptanceError, VerificationError
 from protosonic.publish import sha256_of_json
 from protosonic.stages.verify import verify_campaign
+
+
+def with_sections(campaign, **sections: dict) -> Settings:
+    return check_settings(campaign.settings.model_dump() | sections)
 
 
 def hashes(content: dict) -> list[str]:
@@ -69,6 +75,35 @@ def test_merging_with_other_sizes_gives_the_same_rows(campaign):
     assert len(content["dataset"]["files"]) == 1
     assert campaign.hits().equals(before)
     assert verify_campaign(campaign.layout, inputs=True) == []
+
+
+def test_merging_bundles_gives_the_same_rows(campaign):
+    before, accounting = campaign.hits(), pq.read_table(campaign.layout.accounting)
+    campaign = replace(campaign, settings=with_sections(campaign, partition={"target_hits": 1}))
+    campaign.score(campaign.plan())
+    sections = {"merge": {"bundle_partitions": 1}}
+    assert campaign.collect(**sections) == 4
+    for folder in ("scores", "status"):
+        shutil.rmtree(campaign.layout.work / folder)
+    campaign.merge(**sections)
+    assert campaign.hits().equals(before)
+    assert pq.read_table(campaign.layout.accounting).drop("partition").equals(accounting.drop("partition"))
+    assert verify_campaign(campaign.layout, inputs=True) == []
+
+
+def test_damaged_bundle_is_refused(campaign):
+    campaign = replace(campaign, settings=with_sections(campaign, partition={"target_hits": 1}))
+    plan = campaign.plan()
+    campaign.score(plan)
+    sections = {"merge": {"bundle_partitions": 1}}
+    campaign.collect(**sections)
+    campaign.layout.scores(plan.partitions[0].id).unlink()
+    with pytest.raises(VerificationError, match="the scores are missing or not those"):
+        campaign.collect(**sections)
+    [*_, path] = sorted((campaign.layout.work / "bundles").glob("*.parquet"))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(VerificationError, match="the scores are missing or not those"):
+        campaign.merge(**sections)
 
 
 def test_file_that_was_renamed_after_scoring_is_named_as_it_is_now(campaign):

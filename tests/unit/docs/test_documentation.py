@@ -77,6 +77,7 @@ def test_keys_that_the_documentation_names_exist():
         for key in pattern.findall(path.read_text()):
             if key not in {
                 "campaign.json",
+                "pilot.json",
                 "model.untrained",
                 "model.py",
                 "model.onnx",
