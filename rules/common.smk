@@ -48,6 +48,7 @@ def scored_partitions(partitions):
 
 
 def threads_of_infer(wildcards):
-    # The number of cores is that of this machine; on a cluster every job has one.
-    cores = workflow.resource_settings.cores if workflow.local_exec else 1
+    # The number of cores is that of this machine; on a cluster every job has one, also when it asks from there.
+    is_here = workflow.local_exec and not workflow.remote_exec
+    cores = workflow.resource_settings.cores if is_here else 1
     return CAMPAIGN.threads(wildcards.partition, cores)

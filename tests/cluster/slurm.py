@@ -102,7 +102,10 @@ class SlurmCluster(AbstractContextManager["SlurmCluster"]):
     @property
     def environment(self) -> dict[str, str]:
         """What clients need to find this cluster."""
-        return {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": PATH}
+        return {
+            "SLURM_CONF": str(self.folder / "slurm.conf"),
+            "PATH": os.pathsep.join([str(self.folder / "bin"), PATH]),
+        }
 
     def __enter__(self) -> Self:
         try:
@@ -142,6 +145,7 @@ class SlurmCluster(AbstractContextManager["SlurmCluster"]):
         (self.folder / "slurm.conf").write_text(SLURM_CONF.format(**facts, accounting=accounting))
         (self.folder / "state").mkdir()
         (self.folder / "plugstack.conf").touch()
+        self._write_srun()
         self._start_munge()
         if self.accounting:
             self._start_database(facts)
@@ -150,6 +154,14 @@ class SlurmCluster(AbstractContextManager["SlurmCluster"]):
         for node in NODES:
             self.start_node(node)
         self.wait_for("idle nodes", lambda: set(self.node_states().values()) == {"IDLE"})
+
+    def _write_srun(self) -> None:
+        """Tell srun where the configuration is: in jobs SLURM_CONF is not set, as real ones have a file in /etc."""
+        srun = self.folder / "bin" / "srun"
+        srun.parent.mkdir()
+        program = shutil.which("srun")
+        srun.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {program} "$@"\n')
+        srun.chmod(0o755)
 
     def _start_munge(self) -> None:
         key = self.folder / "munge.key"

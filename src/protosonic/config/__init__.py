@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from protosonic.config.load import check_settings, load_settings
+from protosonic.config.load import check_settings, load_settings, load_site
 from protosonic.config.model import Endpoint, Inference, Input, Preprocess, Settings, demo_settings
+from protosonic.config.site import Site
 
 __all__ = [
     "Endpoint",
@@ -11,7 +12,9 @@ __all__ = [
     "Input",
     "Preprocess",
     "Settings",
+    "Site",
     "check_settings",
     "demo_settings",
     "load_settings",
+    "load_site",
 ]
