@@ -58,7 +58,7 @@ $(VENV)/.trained: $(VENV)/.tested
 	touch $@
 
 $(VENV)/.clustered: $(VENV)/.tested
-	$(PIP_INSTALL) --editable '.[report,test,test-remote]'
+	$(PIP_INSTALL) --editable '.[report,test,test-remote,slurm]'
 	touch $@
 
 clean:

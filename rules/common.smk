@@ -10,7 +10,7 @@ from protosonic.campaign.workflow import (
 
 collect_garbage_rarely()
 CAMPAIGN = CampaignWorkflow(config, is_job=not workflow.is_main_process)
-CAMPAIGN.prepare_jobs()
+CAMPAIGN.prepare_jobs(are_here=workflow.local_exec)
 
 
 wildcard_constraints:

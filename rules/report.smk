@@ -33,6 +33,8 @@ rule accept:
         touch("<work>/accepted"),
     log:
         "<logs>/accept.log",
+    # It reads one file: too little for a job of a cluster.
+    localrule: True
     conda:
         "../envs/protosonic.yaml"
     resources:

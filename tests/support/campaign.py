@@ -106,7 +106,9 @@ def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
 
 
-def protosonic(*arguments: str, cwd: Path | None = None, expect: int = 0) -> str:
+def protosonic(
+    *arguments: str, cwd: Path | None = None, expect: int = 0, environment: dict[str, str] | None = None
+) -> str:
     """Run a command and return what it printed; the exit code must be as expected."""
     process = subprocess.run(
         [str(BIN / "protosonic"), *arguments],
@@ -115,7 +117,7 @@ def protosonic(*arguments: str, cwd: Path | None = None, expect: int = 0) -> str
         text=True,
         check=False,
         cwd=cwd,
-        env=clean_environment(),
+        env=environment or clean_environment(),
     )
     assert process.returncode == expect, process.stdout
     return process.stdout

@@ -49,6 +49,8 @@ def begin_run(
     profile: str,
     cores: int | None,
     arguments: Sequence[str],
+    *,
+    site: Path | None = None,
 ) -> RunRecord | None:
     """Record that a run begins; in the working directory. A dry run leaves no record.
 
@@ -67,6 +69,7 @@ def begin_run(
         config=file,
         settings=str(kept),
         profile=profile,
+        site=None if site is None else str(site),
         cores=cores,
         arguments=tuple(arguments),
         host=socket.gethostname(),

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from protosonic.campaign.execution import executor_of, find_site, place_arguments
 from protosonic.campaign.inputs import find_inputs
 from protosonic.campaign.last_run import DRY_RUN, begin_run, end_run, hold_campaign, recorded_run
 from protosonic.campaign.layout import Layout
 from protosonic.campaign.profiles import find_profile, require_sound_profile
-from protosonic.campaign.records import Plan, read_record
+from protosonic.campaign.records import Plan, RunRecord, read_record
 from protosonic.campaign.slices import RULES_AFTER_SLICES, slices_of
+from protosonic.campaign.slurm import settle_jobs, slurm_arguments
 from protosonic.campaign.snakemake_process import Snakemake
 from protosonic.config import load_settings
 from protosonic.errors import (
@@ -84,19 +86,27 @@ def workflow_folder() -> Path:
 
 
 def snakemake_command(
-    config: Path, workdir: Path, profile: str, cores: int | None, arguments: Sequence[str] = ()
+    config: Path,
+    workdir: Path,
+    profile: str,
+    cores: int | None,
+    arguments: Sequence[str] = (),
+    *,
+    site: Path | None = None,
 ) -> list[str]:
     """Give the snakemake command of a campaign.
 
     Raises
     ------
     ConfigError
-        There is no such profile (Snakemake itself would run without any, silently).
+        There is no such profile (Snakemake itself would run without any, silently), or the site file is wrong.
     """
     root = workflow_folder()
     folder = find_profile(profile, root)
     return [
         str(Path(sys.executable).with_name("snakemake")),
+        # Some of them take all words up to the next option, so they come first.
+        *place_arguments(folder, site, cores),
         "--snakefile",
         str(root / "workflow" / "Snakefile"),
         "--directory",
@@ -105,8 +115,6 @@ def snakemake_command(
         str(config.resolve()),
         "--workflow-profile",
         str(folder),
-        "--cores",
-        str(cores or len(os.sched_getaffinity(0))),
         *arguments,
     ]
 
@@ -118,6 +126,7 @@ def run_campaign(
     cores: int | None,
     arguments: Sequence[str],
     *,
+    site: Path | None = None,
     targets: Sequence[str] = (),
     prepare: Callable[[Layout, Settings], None] = refuse_closed,
 ) -> int:
@@ -132,9 +141,11 @@ def run_campaign(
     profile
         Name or folder of the workflow profile.
     cores
-        CPU cores; all by default.
+        CPU cores; all by default. On a cluster the most cores of all its jobs together.
     arguments
         More arguments for snakemake.
+    site
+        The site file; by default ``site.yaml`` beside the configuration, where it is there.
     targets
         Files to make, below the working directory; the whole campaign by default.
     prepare
@@ -153,8 +164,10 @@ def run_campaign(
 
     config = config.resolve()
     settings = load_settings(config)
-    command = snakemake_command(config, workdir, profile, cores, [*targets, *arguments])
+    site = find_site(site, config)
+    command = snakemake_command(config, workdir, profile, cores, [*targets, *arguments], site=site)
     folder = require_sound_profile(profile, workflow_folder())
+    executor = executor_of(folder)
     if folder.name != profile:
         profile = str(folder)  # also from another folder
     workdir.mkdir(parents=True, exist_ok=True)
@@ -162,8 +175,14 @@ def run_campaign(
         files = [] if TARGETS_WITHOUT_INPUTS.intersection(arguments) else find_inputs(settings)
         layout = Layout(settings.campaign.name)
         with hold_campaign(layout) as lock:
+            if executor == "slurm":
+                # What the user adds comes later, and counts.
+                place = command.index("--workflow-profile")
+                command[place:place] = slurm_arguments(layout)
+            if not DRY_RUN.intersection(arguments) and (executor == "slurm" or _was_on_slurm(layout)):
+                settle_jobs(layout)
             prepare(layout, settings)
-            record = begin_run(layout, config, settings, profile, cores, arguments)
+            record = begin_run(layout, config, settings, profile, cores, arguments, site=site)
             print(shlex.join(command), flush=True)  # noqa: T201
             start = time.time()
             snakemake = Snakemake(command, layout, lock, settings.partition.stop_after_failed)
@@ -213,6 +232,14 @@ def _run_in_slices(
     return snakemake.run(*(("--allowed-rules", *RULES_AFTER_SLICES) if slices else ()))
 
 
+def _was_on_slurm(layout: Layout) -> bool:
+    """Say whether the last run of a campaign was killed while its jobs could be on SLURM."""
+    if not layout.last_run.exists():
+        return False
+    last = read_record(layout.last_run, RunRecord)
+    return last.ended is None and executor_of(find_profile(last.profile, workflow_folder())) == "slurm"
+
+
 def _may_be_large(files: Sequence[InputFile], most_at_once: int) -> bool:
     if len(files) > most_at_once or any(is_url(file.path) for file in files):
         return True
@@ -226,7 +253,7 @@ def run_again(
     targets: Sequence[str] = (),
     prepare: Callable[[Layout, Settings], None] = refuse_closed,
 ) -> int:
-    """Run a campaign as it was run last: configuration, profile, cores and arguments.
+    """Run a campaign as it was run last: configuration, profile, site file, cores and arguments.
 
     Parameters and errors are those of :func:`run_campaign`.
     """
@@ -238,6 +265,7 @@ def run_again(
         record.cores,
         # What forced jobs then would force them again.
         [argument for argument in record.arguments if argument not in FORCING],
+        site=None if record.site is None else Path(record.site),
         targets=targets,
         prepare=prepare,
     )

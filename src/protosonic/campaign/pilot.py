@@ -42,6 +42,7 @@ def run_with_pilot(
     arguments: Sequence[str],
     number: int,
     *,
+    site: Path | None = None,
     prepare: Callable[[Layout, Settings], None] = refuse_closed,
 ) -> int:
     """Run some partitions first; go on with the rest, sized by what they took, if not too many events failed.
@@ -67,7 +68,14 @@ def run_with_pilot(
 
     def run(*targets: Path, first: Callable[[Layout, Settings], None] = prepare) -> int:
         return run_campaign(
-            config, workdir, profile, cores, arguments, targets=[str(path) for path in targets], prepare=first
+            config,
+            workdir,
+            profile,
+            cores,
+            arguments,
+            site=site,
+            targets=[str(path) for path in targets],
+            prepare=first,
         )
 
     if not _is_released(layout):

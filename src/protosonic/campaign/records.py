@@ -318,6 +318,7 @@ class RunRecord(_VersionedRecord):
     config: str = Field(description="The configuration file, absolute.")
     settings: str = Field(description="The checked configuration, below the working directory.")
     profile: str = Field(description="Name of the workflow profile, or its folder, absolute.")
+    site: str | None = Field(None, description="The site file, absolute, if there was one.")
     cores: int | None
     arguments: tuple[str, ...] = Field(description="What followed -- on the command line.")
     host: str

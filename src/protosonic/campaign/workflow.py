@@ -48,6 +48,8 @@ TIME_MARGIN = 2.0
 MEMORY_MARGIN = 1.3
 """Nodes differ, and so do events; what was measured is not the worst."""
 LEAST_MEM_MB = 200
+SNAKEMAKE_MEM_MB = 400
+"""A job on a node is two processes of Snakemake besides the work; 177 MB each were measured on SLURM."""
 MEM_PER_CATALOG = 10
 """Records in memory, per byte in the catalog's files; a million events took 2 GB, and 237 MB as JSON."""
 MAX_THREADS = 8
@@ -120,6 +122,7 @@ class CampaignWorkflow:
         self._is_job = is_job
         self.settings = check_settings(dict(config))
         self.layout = Layout(self.settings.campaign.name)
+        self._mem_mb_beside = 0
 
     def remove_scored_units(self) -> None:
         """Remove the units whose partitions are scored; for the end of a workflow.
@@ -131,14 +134,20 @@ class CampaignWorkflow:
             if status.exists() and status.stat().st_mtime_ns > unit.stat().st_mtime_ns:
                 unit.unlink()
 
-    def prepare_jobs(self) -> None:
+    def prepare_jobs(self, *, are_here: bool = True) -> None:
         """Write the checked configuration for the jobs and tell them where it is.
+
+        Parameters
+        ----------
+        are_here
+            Whether they are processes of this machine. Elsewhere a Snakemake of their own shares their memory.
 
         The file is named by its content, so changing the configuration never touches jobs that run. The environment
         carries its name, because as a parameter of the rules it would make every change rerun everything; what a
         stage depends on is in the digest among its parameters. ``protosonic`` is put on the path where the
         environment of snakemake is not activated.
         """
+        self._mem_mb_beside = 0 if are_here else SNAKEMAKE_MEM_MB
         content = self.settings.model_dump(mode="json")
         path = self.layout.settings(sha256_of_json(content)[:16])
         if not path.exists():
@@ -272,7 +281,7 @@ class CampaignWorkflow:
         ratio = self.pilot and self.pilot.memory_ratio.get("preprocess" if threads is None else "infer")
         if ratio:
             estimate = max(math.ceil(estimate * ratio * MEMORY_MARGIN), LEAST_MEM_MB)
-        return estimate * attempt
+        return estimate * attempt + self._mem_mb_beside
 
     @staticmethod
     def mem_mb_of_records(catalog: Iterable[str], attempt: int) -> int:

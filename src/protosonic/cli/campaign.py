@@ -24,7 +24,16 @@ def run(
     profile: Annotated[
         str, typer.Option(help="Workflow profile: a name in workflow/profiles, or a folder.")
     ] = "default",
-    cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use; all by default.")] = None,
+    site: Annotated[
+        Path | None,
+        typer.Option(help="What differs between clusters; site.yaml beside the configuration by default."),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="CPU cores to use; all by default. On a cluster the limit of all jobs together."
+        ),
+    ] = None,
     pilot: Annotated[
         int | None,
         typer.Option(min=1, help="Run so many partitions first, measure them, and size the rest by them."),
@@ -47,9 +56,9 @@ def run(
         from protosonic.campaign.pilot import run_with_pilot
 
         raise typer.Exit(
-            run_with_pilot(config, workdir, profile, cores, context.args, pilot, prepare=prepare)
+            run_with_pilot(config, workdir, profile, cores, context.args, pilot, site=site, prepare=prepare)
         )
-    raise typer.Exit(run_campaign(config, workdir, profile, cores, context.args, prepare=prepare))
+    raise typer.Exit(run_campaign(config, workdir, profile, cores, context.args, site=site, prepare=prepare))
 
 
 run_info = app.registered_commands[-1]

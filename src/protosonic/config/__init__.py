@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from protosonic.config.inputs import Input, Remote
-from protosonic.config.load import check_settings, load_settings
+from protosonic.config.load import check_settings, load_settings, load_site
 from protosonic.config.model import Endpoint, Inference, Preprocess, Settings, demo_settings
+from protosonic.config.site import Site
 
 __all__ = [
     "Endpoint",
@@ -13,7 +14,9 @@ __all__ = [
     "Preprocess",
     "Remote",
     "Settings",
+    "Site",
     "check_settings",
     "demo_settings",
     "load_settings",
+    "load_site",
 ]

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from protosonic.config.model import Settings
+from protosonic.config.site import Site
 from protosonic.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-__all__ = ["check_settings", "known_keys", "load_settings"]
+__all__ = ["check_settings", "known_keys", "load_settings", "load_site"]
 
 Location = tuple[int | str, ...]
 
@@ -30,11 +31,39 @@ def load_settings(path: Path) -> Settings:
     ConfigError
         The file is missing, is not YAML, or has any number of wrong keys and values, which are all named.
     """
+    content, lines = _read_yaml(path, "the configuration")
+    return check_settings(content, file=path, lines=lines)
+
+
+def load_site(path: Path) -> Site:
+    """Read and check the YAML file of a site; an empty one asks for nothing.
+
+    Raises
+    ------
+    ConfigError
+        As those of :func:`load_settings`.
+    """
+    content, lines = _read_yaml(path, "the site file")
+    if content is None:
+        return Site()
+    if not isinstance(content, dict):
+        raise ConfigError(
+            "the site file is not a mapping", file=path, expected="account: …", found=_short(content)
+        )
+    try:
+        return Site.model_validate(content)
+    except ValidationError as error:
+        problems = [_describe(problem, lines, Site) for problem in error.errors()]
+    raise _problems(problems, path, "the site file")
+
+
+def _read_yaml(path: Path, what: str) -> tuple[object, dict[Location, int]]:
+    """Read a YAML file, with the line of each key."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read the configuration: {reason}", file=path) from error
+        raise ConfigError(f"cannot read {what}: {reason}", file=path) from error
     lines: dict[Location, int] = {}
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -45,9 +74,11 @@ def load_settings(path: Path) -> Settings:
         raise ConfigError(f"not valid YAML: {error}", file=path) from error
     if repeated:
         raise _problems(
-            [f"line {line}: {format_key(where)}: this key is given twice" for where, line in repeated], path
+            [f"line {line}: {format_key(where)}: this key is given twice" for where, line in repeated],
+            path,
+            what,
         )
-    return check_settings(content, file=path, lines=lines)
+    return content, lines
 
 
 def check_settings(
@@ -128,8 +159,8 @@ def _walk(node: yaml.Node, location: Location, lines: dict[Location, int]) -> It
             yield from _walk(value, (*location, index), lines)
 
 
-def _problems(problems: list[str], file: Path | str | None) -> ConfigError:
-    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the configuration"
+def _problems(problems: list[str], file: Path | str | None, what: str = "the configuration") -> ConfigError:
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {what}"
     return ConfigError("\n  ".join([count, *problems]), file=file)
 
 
@@ -138,8 +169,8 @@ def _without_echoes(problems: list[ErrorDetails]) -> list[ErrorDetails]:
     return [problem for problem in problems if problem["type"] != "too_short" or not problem["input"]]
 
 
-def _allowed_keys(location: Location) -> list[str]:
-    model: type[BaseModel] | None = Settings
+def _allowed_keys(location: Location, root: type[BaseModel]) -> list[str]:
+    model: type[BaseModel] | None = root
     for part in location:
         if isinstance(part, str) and model is not None:
             field = model.model_fields.get(part)
@@ -147,10 +178,10 @@ def _allowed_keys(location: Location) -> list[str]:
     return list(model.model_fields) if model else []
 
 
-def _nearest(key: str, allowed: list[str]) -> list[str]:
+def _nearest(key: str, allowed: list[str], root: type[BaseModel]) -> list[str]:
     """Find the keys that were probably meant: of that name in other sections, or alike in this one, or elsewhere."""
     by_name: dict[str, list[str]] = {}
-    for known in known_keys():
+    for known in _keys(root):
         by_name.setdefault(known.rpartition(".")[2], []).append(known)
     if key in by_name:
         return by_name[key]
@@ -159,7 +190,7 @@ def _nearest(key: str, allowed: list[str]) -> list[str]:
     return close or [known for name in elsewhere for known in by_name[name]]
 
 
-def _describe(problem: ErrorDetails, lines: Mapping[Location, int]) -> str:
+def _describe(problem: ErrorDetails, lines: Mapping[Location, int], root: type[BaseModel] = Settings) -> str:
     kind, found = problem["type"], problem["input"]
     location = tuple(problem["loc"])
     if kind == "invalid_key":
@@ -167,8 +198,8 @@ def _describe(problem: ErrorDetails, lines: Mapping[Location, int]) -> str:
     line = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), None)
     place = f"line {line}: {format_key(location)}" if line else format_key(location)
     if kind == "extra_forbidden":
-        allowed = _allowed_keys(location[:-1])
-        meant = _nearest(str(location[-1]), allowed)
+        allowed = _allowed_keys(location[:-1], root)
+        meant = _nearest(str(location[-1]), allowed, root)
         advice = f"did you mean {' or '.join(map(repr, meant))}? " if meant else ""
         return f"{place}: unknown key; {advice}Known here: {', '.join(allowed)}"
     if kind == "missing":
