@@ -272,11 +272,12 @@ def _missing_executor(executor: str, executors: set[str]) -> ProfileProblem:
     package = f"'protosonic[{extra}]'" if extra else f"snakemake-executor-plugin-{executor}"
     meant = "" if extra else _meant(executor, {*executors, *PLUGIN_EXTRAS})
     installed = ", ".join(sorted(executors))
-    return ProfileProblem(
-        "executor",
-        f"the plugin of the executor '{executor}' is not installed{meant}; installed are {installed}: "
-        f"pip install {package}",
+    # Nobody should install a package whose name is a slip of the pen.
+    how = "" if meant else f": pip install {package}"
+    message = (
+        f"the plugin of the executor '{executor}' is not installed{meant}; installed are {installed}{how}"
     )
+    return ProfileProblem("executor", message)
 
 
 def _check_mapping(

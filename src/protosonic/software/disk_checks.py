@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from protosonic.errors import ConfigError, ResourceError, TransientError
 from protosonic.software.check import Check, fail, ok, warn
+from protosonic.user_cache import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_folder", "file_system_of"]
+__all__ = ["check_cache", "check_folder", "file_system_of"]
 
 GB = 10**9
 NO_ROOM = 1 * GB
@@ -67,6 +68,17 @@ def check_folder(
             "Take another folder, or make it writable for this user",
             error_class,
         )
+
+
+def check_cache() -> Check:
+    """Look whether the user's folder for caches can be written to; Snakemake does not start without it."""
+    folder = cache_folder().parent
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return fail(
+            "cache", f"{folder} cannot be made or written to", "Set XDG_CACHE_HOME to a folder of this user"
+        )
+    return ok("cache", str(folder))
 
 
 def file_system_of(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:

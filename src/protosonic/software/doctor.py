@@ -20,7 +20,7 @@ from protosonic.software.campaign_checks import (
     check_profile_of,
 )
 from protosonic.software.check import Check, fail, ok
-from protosonic.software.disk_checks import check_folder
+from protosonic.software.disk_checks import check_cache, check_folder
 from protosonic.software.machine_checks import (
     check_clock,
     check_cores,
@@ -76,6 +76,7 @@ def examine(config: Path | None, workdir: Path, profile: str) -> Iterator[Check]
     yield from check_folder("workdir", workdir, needs_locks=True)
     temporary = Path(tempfile.gettempdir())
     yield from check_folder("tmpdir", temporary, needs_locks=False)
+    yield check_cache()
     yield check_kernel()
     yield check_model(settings, workdir)
     if settings is not None:

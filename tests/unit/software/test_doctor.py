@@ -284,6 +284,16 @@ def test_file_system_without_locks_is_refused(tmp_path, monkeypatch):
     assert "locks" not in by_name(tmp_path, needs_locks=False)
 
 
+def test_cache_that_cannot_be_written_is_refused(tmp_path):
+    code = "check = disk_checks.check_cache(); print(check.state, check.mend)"
+    (tmp_path / "file").touch()
+    assert in_a_process(code, XDG_CACHE_HOME=str(tmp_path / "new" / "cache")) == "ok \n"
+    assert in_a_process(code, XDG_CACHE_HOME=str(tmp_path / "file" / "cache")) == (
+        "fail Set XDG_CACHE_HOME to a folder of this user\n"
+    )
+    assert not (tmp_path / "new").exists()
+
+
 # The campaign
 
 
