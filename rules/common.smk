@@ -1,12 +1,13 @@
 """What all rules use; the logic is in protosonic.campaign.workflow, where it is tested."""
 
-from protosonic.campaign.workflow import (
-    CampaignWorkflow,
+from protosonic.campaign.snakemake_mending import (
     ask_sizes_once,
     collect_garbage_rarely,
     end_at_once,
     let_signals_in,
+    see_cancelled_jobs,
 )
+from protosonic.campaign.workflow import CampaignWorkflow
 
 collect_garbage_rarely()
 CAMPAIGN = CampaignWorkflow(config, is_job=not workflow.is_main_process)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import shutil
 import sys
-import threading
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,14 +26,7 @@ if TYPE_CHECKING:
 
     from protosonic.campaign.inputs import InputFile
 
-__all__ = [
-    "SETTINGS_VARIABLE",
-    "CampaignWorkflow",
-    "ask_sizes_once",
-    "collect_garbage_rarely",
-    "end_at_once",
-    "let_signals_in",
-]
+__all__ = ["SETTINGS_VARIABLE", "CampaignWorkflow"]
 
 SETTINGS_VARIABLE = "PROTOSONIC_SETTINGS"
 """Environment variable that tells jobs where the checked configuration is."""
@@ -54,51 +45,6 @@ MEM_PER_CATALOG = 10
 """Records in memory, per byte in the catalog's files; a million events took 2 GB, and 237 MB as JSON."""
 MAX_THREADS = 8
 """Most threads of a job unless the configuration says more: few large events must not hold back all others."""
-
-
-def collect_garbage_rarely() -> None:
-    """Let Python look for garbage less often in the process of Snakemake.
-
-    The graph of 10,000 partitions is millions of objects that live to the end; searching them again and again takes a
-    fifth of the time.
-    """
-    gc.set_threshold(200_000, 50, 1000)
-
-
-def end_at_once() -> None:
-    """Cancel the timers that Snakemake's scheduler leaves behind; for the end of a workflow.
-
-    It sets one of a second each time it has started jobs, and the process would wait for them before it ends.
-    """
-    for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
-            thread.cancel()
-
-
-def let_signals_in(scheduler: Any) -> None:
-    """Keep Snakemake from hanging when it is asked to end; for the start of a workflow.
-
-    Its signal handler takes a lock that the same thread holds while it selects jobs: most of the time when there are
-    thousands. A lock that a thread can take again does no harm there, for the handler only sets a flag.
-    """
-    scheduler._lock = threading.RLock()
-
-
-def ask_sizes_once(scheduler: Any) -> None:
-    """Keep Snakemake from asking for the inputs of all ready jobs whenever it starts one; for the start of a workflow.
-
-    It prefers jobs with large inputs, and looks at them all again each time: a number of calls that grows with the square
-    of the partitions, to a file system that many share. Inputs of ready jobs do not change.
-    """
-    ask = scheduler.update_input_sizes
-
-    async def ask_for_new(jobs: Iterable[Any]) -> None:
-        known = dict(scheduler._input_sizes)
-        await ask([job for job in jobs if any(path not in known for path in job.input)])
-        # What was not asked for now was forgotten where there are many.
-        scheduler._input_sizes.update(known)
-
-    scheduler.update_input_sizes = ask_for_new
 
 
 class CampaignWorkflow:

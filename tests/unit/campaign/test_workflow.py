@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import json
 import os
-import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from snakemake.scheduling.job_scheduler import JobScheduler
 
 from protosonic import __version__
 from protosonic.campaign.records import (
@@ -22,14 +17,7 @@ from protosonic.campaign.records import (
     PlannedPartition,
     write_record,
 )
-from protosonic.campaign.workflow import (
-    SETTINGS_VARIABLE,
-    CampaignWorkflow,
-    ask_sizes_once,
-    collect_garbage_rarely,
-    end_at_once,
-    let_signals_in,
-)
+from protosonic.campaign.workflow import SETTINGS_VARIABLE, CampaignWorkflow
 from protosonic.config import load_settings
 from protosonic.errors import ConfigError, VerificationError
 
@@ -296,69 +284,3 @@ def test_units_that_were_left_are_removed_when_they_are_scored(make_workflow):
 
 def test_a_campaign_without_units_has_none_to_remove(make_workflow):
     make_workflow().remove_scored_units()
-
-
-def test_garbage_is_collected_rarely_while_the_graph_of_jobs_grows():
-    before = gc.get_threshold()
-    try:
-        collect_garbage_rarely()
-        assert all(later > earlier for later, earlier in zip(gc.get_threshold(), before, strict=True))
-    finally:
-        gc.set_threshold(*before)
-
-
-def test_no_timer_is_left_to_be_waited_for():
-    timer = threading.Timer(3600, lambda: None)
-    timer.start()
-    end_at_once()
-    timer.join()
-    assert timer.finished.is_set()
-
-
-@pytest.mark.parametrize("is_let_in", [True, False])
-def test_signal_while_jobs_are_selected_does_not_stop_the_scheduler_for_ever(is_let_in):
-    """Without it Snakemake hangs; if it no longer does, ``let_signals_in`` can go."""
-    scheduler = JobScheduler.__new__(JobScheduler)
-    scheduler._lock = threading.Lock()
-    scheduler._open_jobs = threading.Semaphore(0)
-    if is_let_in:
-        let_signals_in(scheduler)
-
-    def select() -> None:
-        with scheduler._lock:
-            scheduler.exit_gracefully()
-
-    thread = threading.Thread(target=select, daemon=True)
-    thread.start()
-    thread.join(30 if is_let_in else 1)
-    assert thread.is_alive() != is_let_in
-
-
-class CountedInput:
-    """An input whose size is asked for."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    async def exists(self) -> bool:
-        self.asked += 1
-        return True
-
-    async def size(self) -> int:
-        return 7
-
-
-@pytest.mark.parametrize("once", [True, False])
-def test_sizes_of_inputs_are_asked_for_once(once):
-    """Without it Snakemake asks again each time; if it no longer does, ``ask_sizes_once`` can go."""
-    scheduler = JobScheduler.__new__(JobScheduler)
-    scheduler._input_sizes = {}
-    if once:
-        ask_sizes_once(scheduler)
-    inputs = [CountedInput() for _ in range(3 * 10_000)]  # Snakemake forgets when it knows many
-    jobs = [SimpleNamespace(input=[*three]) for three in zip(*[iter(inputs)] * 3, strict=True)]
-    for first in (9_000, 5_000, 0):
-        asyncio.run(scheduler.update_input_sizes(jobs[first:]))
-        assert all(scheduler._input_sizes[path] == 7 for job in jobs[first:] for path in job.input)
-    asked = [job.input[0].asked for job in (jobs[0], jobs[5_000], jobs[9_000])]
-    assert asked == ([1, 1, 1] if once else [1, 2, 3])
