@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
+import statistics
 import sys
 import tarfile
 import tempfile
@@ -33,6 +35,7 @@ SHARES = (0.1, 0.25, 0.5, 1.0)
 NETWORKS = {"none": (0.0, None), "20 ms, 1 Gb/s": (0.020, 1e9 / 8)}
 """Round trip in seconds, bytes a second."""
 ARCHIVE_EVENTS = 10
+REPEATS = 5
 
 
 def repeat_archive(source: Path, target: Path) -> None:
@@ -81,11 +84,25 @@ def compare(path: Path, options: ReaderOptions) -> Iterator[dict[str, Any]]:
                 wanted = max(1, round(share * number))
                 first = (number - wanted) // 2
                 entries = list(range(first, first + wanted))
-                row: dict[str, Any] = {"file": kind, "network": network, "events": f"{wanted} of {number}"}
-                for fetch in ("copy", "stream"):
-                    row[f"{fetch} [s]"], came = read(url, fetch, entries, options)
-                    row[f"{fetch} [MB]"] = came / 1e6
-                yield row | {"copy over stream": row["copy [s]"] / row["stream [s]"]}
+                seconds: dict[str, list[float]] = {"copy": [], "stream": []}
+                came = {}
+                # In turns, so that both see the same neighbours on the machine.
+                for _, fetch in itertools.product(range(REPEATS), seconds):
+                    took, came[fetch] = read(url, fetch, entries, options)
+                    seconds[fetch].append(took)
+                ratios = [one / other for one, other in zip(*seconds.values(), strict=True)]
+                yield {
+                    "file": kind,
+                    "network": network,
+                    "events": f"{wanted} of {number}",
+                    "copy, s": statistics.median(seconds["copy"]),
+                    "stream, s": statistics.median(seconds["stream"]),
+                    "copy over stream": statistics.median(ratios),
+                    "lowest": min(ratios),
+                    "highest": max(ratios),
+                    "copy, MB": came["copy"] / 1e6,
+                    "stream, MB": came["stream"] / 1e6,
+                }
 
 
 def main() -> None:
