@@ -22,7 +22,7 @@ integration: $(VENV)/.trained
 
 # Servers and clusters of this machine; .ci/run installs their packages.
 cluster: $(VENV)/.clustered
-	$(BIN)/pytest tests/cluster
+	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/cluster
 
 # Python and all packages in one archive, for nodes that have none of them (docs/software.md).
 relocatable: $(VENV)/.installed

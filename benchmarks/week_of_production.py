@@ -61,6 +61,8 @@ class Options:
     slots_per_node: int = 2
     job_hours: float = 0.33
     """Median; the spread is a factor of 1.4."""
+    most_submitted: int = 500
+    """What the profile calls jobs."""
     retries: int = 2
     evicted_per_hour: float = 0.05
     """Opportunistic slots are taken back; some percent of half-hour jobs."""
@@ -282,15 +284,17 @@ class Week:
         self.waiting[name] = process
         return process
 
-    def partition(self, name: str) -> Process:
+    def partition(self, name: str, places: simpy.Resource) -> Process:
         """Try a partition as Snakemake does in one run; interrupted where its machine dies."""
-        for attempt in range(1, self.options.retries + 2):
-            try:
-                outcome = yield self.submit(name, attempt)
-            except simpy.Interrupt:
-                return
-            if outcome in {"done", "poison", "cancelled"}:
-                return
+        try:
+            with places.request() as place:
+                yield place
+                for attempt in range(1, self.options.retries + 2):
+                    outcome = yield self.submit(name, attempt)
+                    if outcome in {"done", "poison", "cancelled"}:
+                        return
+        except simpy.Interrupt:
+            return
 
     def settle(self) -> Process:
         """Cancel the jobs of an earlier run that wait, and wait for those that run."""
@@ -305,7 +309,8 @@ class Week:
         yield self.env.process(self.settle())
         self.count["runs"] += 1
         state = read_state(self.layout)
-        partitions = [self.env.process(self.partition(name)) for name in state.missing]
+        places = simpy.Resource(self.env, self.options.most_submitted)
+        partitions = [self.env.process(self.partition(name, places)) for name in state.missing]
         death = self.env.timeout(self.random.expovariate(1 / self.options.controller_hours))
         ended = simpy.AllOf(self.env, partitions)
         yield ended | death

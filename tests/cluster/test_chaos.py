@@ -76,6 +76,7 @@ def test_chaos(the_slurm: SlurmCluster, tmp_path_factory: Any) -> None:
         "inputs": [{"path": str(workdir / "data" / "*.h5")}],
         "model": {"path": str(model)},
         "partition": {"target_hits": 1},
+        "acceptance": {"max_quarantined_fraction": 0.1},
     }
     quiet = CampaignRun(workdir / "quiet", config)
     quiet.run(expect=IncompleteError.exit_code)

@@ -46,7 +46,11 @@ def told(
     shutil.copytree(simulated, workdir / "data")
     write_poisoned_file(workdir / "data" / "poison.h5", events=1)
     write_linear_model(workdir / "model.onnx", linear_weights(), most_charge=MOST_CHARGE)
-    changes = {"inputs": [{"path": "data/*.h5"}], "model": {"path": "model.onnx"}}
+    changes = {
+        "inputs": [{"path": "data/*.h5"}],
+        "model": {"path": "model.onnx"},
+        "acceptance": {"max_quarantined_fraction": 0.1},
+    }
     campaign = SlurmCampaign(workdir, config | changes, cluster=the_slurm)
     partitions = campaign.plan_here()
     healthy = [item["id"] for item in partitions if "poison" not in item["path"]]
