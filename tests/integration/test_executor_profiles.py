@@ -30,7 +30,7 @@ FAST = ["--seconds-between-status-checks", "1", "--latency-wait", "20"]
 def plugins(tmp_path_factory) -> Path:
     """The executor plugins, in a folder of their own: each slows every start of Snakemake that sees it."""
     folder = tmp_path_factory.mktemp("plugins")
-    names = ["snakemake-executor-plugin-htcondor", "snakemake-executor-plugin-cluster-generic"]
+    names = [f"snakemake-executor-plugin-{executor}" for executor in PLUGIN_EXTRAS]
     constraints = ["--constraint", str(ROOT / "envs" / "constraints.txt")]
     command = [
         sys.executable,
@@ -90,7 +90,7 @@ def with_htcondor(environment: dict[str, str]) -> dict[str, str]:
     return environment | {"PYTHONPATH": f"{SUPPORT / 'condor'}:{environment['PYTHONPATH']}"}
 
 
-@pytest.mark.parametrize("name", ["htcondor", "kubernetes"])
+@pytest.mark.parametrize("name", ["htcondor", "kubernetes", "slurm"])
 def test_profile_is_sound_where_its_plugin_is_installed(name, environment):
     code = (
         "from protosonic.campaign.launch import workflow_folder\n"
@@ -115,7 +115,7 @@ def test_misspelt_option_of_a_plugin_stops_the_run(campaign, environment, tmp_pa
     assert not (campaign.work / "catalog").exists()
 
 
-@pytest.mark.parametrize("executor", ["htcondor", "cluster-generic"])
+@pytest.mark.parametrize("executor", [*PLUGIN_EXTRAS])
 def test_extra_installs_the_plugin_that_the_message_names(executor):
     pyproject = (ROOT / "pyproject.toml").read_text()
     assert f'{PLUGIN_EXTRAS[executor]} = ["snakemake-executor-plugin-{executor}>=' in pyproject
