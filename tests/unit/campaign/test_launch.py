@@ -50,6 +50,7 @@ def test_all_cores_that_the_process_may_use_are_taken_by_default(config, tmp_pat
 
 def test_profile_may_be_a_folder_of_ones_own(config, tmp_path):
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "profile.yaml").write_text("executor: local\n")
     command = snakemake_command(config, tmp_path, str(tmp_path / "mine"), 1)
     assert command[command.index("--workflow-profile") + 1] == str(tmp_path / "mine")
 
