@@ -146,7 +146,7 @@ def test_htcondor_jobs_ask_for_what_they_need_and_a_held_one_is_submitted_again(
         asked.setdefault(job["batch_name"].rpartition("-")[0], []).append(int(memory))
     assert asked["infer"] == [3000, 6000]
     assert set(asked["preprocess"]) == {2500}
-    assert {"catalog", "partition", "model", "merge", "report", "accept"} <= set(asked)
+    assert {"catalog", "partition", "model", "merge", "report"} <= set(asked)
     # On the node a job takes the one core that it has asked for, however many there are.
     (scoring,) = [line for line in (record / "commands").read_text().splitlines() if " infer " in line]
     assert scoring.endswith("--threads 1")
@@ -187,12 +187,10 @@ def test_kubernetes_jobs_carry_image_volume_and_resources(campaign, cluster, pro
         assert container["workingDir"] == str(campaign.workdir)
         assert container["resources"]["requests"]["cpu"] == "1"
         assert container["resources"]["requests"]["memory"] == container["resources"]["limits"]["memory"]
-    assert {"catalog", "partition", "model", "preprocess", "infer", "merge", "report", "accept"} == set(
-        by_rule
-    )
-    accept = by_rule["accept"][0]
-    assert accept["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] == {"memory": "500M"}
-    assert accept["spec"]["activeDeadlineSeconds"] == 10 * 60 + 600
+    assert {"catalog", "partition", "model", "preprocess", "infer", "merge", "report"} == set(by_rule)
+    report = by_rule["report"][0]
+    assert report["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] == {"memory": "1500M"}
+    assert report["spec"]["activeDeadlineSeconds"] == 30 * 60 + 600
 
 
 def test_kubernetes_refuses_the_placeholder_image(campaign, cluster, record):
