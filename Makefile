@@ -18,7 +18,7 @@ test: $(VENV)/.tested
 
 # Slower tests against real servers; .ci/run installs what they need.
 integration: $(VENV)/.trained
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
 
 # Servers and clusters of this machine; .ci/run installs their packages.
 cluster: $(VENV)/.clustered
