@@ -17,6 +17,7 @@ from protosonic.cli import (
     files,
     kubernetes,
     model,
+    planning,
     serving,
     software,
     stages,
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (campaign, files, serving, software, stages):
+for commands in (campaign, files, planning, serving, software, stages):
     app.add_typer(commands.app)
 app.add_typer(configuration.app, name="config")
 app.add_typer(model.app, name="model")

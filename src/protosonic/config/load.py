@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-__all__ = ["check_settings", "known_keys", "load_settings", "load_site"]
+__all__ = ["check_section", "check_settings", "known_keys", "load_section", "load_settings", "load_site"]
 
 Location = tuple[int | str, ...]
+S = TypeVar("S", bound=BaseModel)
 
 
 def load_settings(path: Path) -> Settings:
@@ -43,18 +44,54 @@ def load_site(path: Path) -> Site:
     ConfigError
         As those of :func:`load_settings`.
     """
-    content, lines = _read_yaml(path, "the site file")
+    return load_section(path, Site, "the site file", example="account: …")
+
+
+def load_section(path: Path, kind: type[S], what: str, example: str) -> S:
+    """Read a YAML file that is one section; an empty one leaves all at its defaults.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        The model of the section.
+    what, example
+        What the file is called and a key of it, for messages.
+
+    Raises
+    ------
+    ConfigError
+        As those of :func:`load_settings`.
+    """
+    content, lines = _read_yaml(path, what)
     if content is None:
-        return Site()
+        return kind()
     if not isinstance(content, dict):
-        raise ConfigError(
-            "the site file is not a mapping", file=path, expected="account: …", found=_short(content)
-        )
+        raise ConfigError(f"{what} is not a mapping", file=path, expected=example, found=_short(content))
+    return check_section(content, kind, what, file=path, lines=lines)
+
+
+def check_section(
+    content: object,
+    kind: type[S],
+    what: str,
+    *,
+    file: Path | str | None = None,
+    lines: Mapping[Location, int] | None = None,
+) -> S:
+    """Check a mapping that was read elsewhere.
+
+    Raises
+    ------
+    ConfigError
+        With one line per problem.
+    """
     try:
-        return Site.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        problems = [_describe(problem, lines, Site) for problem in error.errors()]
-    raise _problems(problems, path, "the site file")
+        problems = [_describe(problem, lines or {}, kind) for problem in error.errors()]
+    raise _problems(problems, file, what)
 
 
 def _read_yaml(path: Path, what: str) -> tuple[object, dict[Location, int]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-__all__ = ["explain", "schema_json", "settings_yaml"]
+__all__ = ["commented_yaml", "explain", "schema_json", "settings_yaml"]
 
 _HEADER = """\
 # yaml-language-server: $schema=./schema.json
@@ -29,7 +29,12 @@ _WIDTH = 118
 
 def settings_yaml() -> str:
     """Render the demonstration settings as a YAML file in which every key has its description as a comment."""
-    return _HEADER + "".join(_section(demo_settings(), indent=0))
+    return _HEADER + commented_yaml(demo_settings())
+
+
+def commented_yaml(model: BaseModel) -> str:
+    """Render a model as YAML, each key below its description."""
+    return "".join(_section(model, indent=0))
 
 
 def schema_json() -> str:

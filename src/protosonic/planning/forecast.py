@@ -1,0 +1,162 @@
+"""The analytic model: what clients wait for, up to which number the endpoint keeps up, and what stops it there.
+
+Clients and endpoint are a closed queueing network: each job works on one event at a time. As long as nothing is busy all the
+time, an event takes what it takes alone. Beyond the knee it takes as long as the busiest resource needs to serve one
+event of every client (the asymptotic bounds of operational analysis). :func:`sonic_time` is the model that was published
+with the measurements of arXiv:2009.04509 (``model.py`` of nuSONIC); it is the same with one resource.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from protosonic.planning.scenario import SCORE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from protosonic.planning.scenario import Scenario
+
+__all__ = ["Forecast", "capacities", "forecast", "knee", "sonic_time", "step_alone_s"]
+
+CLIENTS = "clients"
+"""What limits below the knee: there are too few clients to keep anything busy."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a number of clients can do.
+
+    Attributes
+    ----------
+    clients
+        Jobs at the same time.
+    step_s
+        Seconds that a job spends on the classification of an event: preparation, network, queue and computing.
+    event_s
+        Seconds that a job spends on an event in all.
+    events_per_s
+        Of all jobs together.
+    limit
+        What is busy all the time: ``gpus``, ``ingress``, ``site links``, or ``clients`` below the knee.
+    """
+
+    clients: float
+    step_s: float
+    event_s: float
+    events_per_s: float
+    limit: str
+
+
+def request_s(scenario: Scenario) -> float:
+    """Seconds from sending a request to its answer at an endpoint with nothing else to do."""
+    hits = min(scenario.clients.hits_per_request, scenario.workload.hits_per_event)
+    server, network = scenario.server, scenario.network
+    bits = 8 * scenario.clients.sent_per_hit * hits
+    links = (network.client_gbps, network.site_gbps, server.ingress_gbps)
+    transfer_s = max((bits / (1e9 * gbps) for gbps in links if gbps is not None), default=0.0)
+    return (
+        transfer_s + network.round_trip_ms / 1e3 + server.request_overhead_ms / 1e3 + hits / server.hits_per_s
+    )
+
+
+def step_alone_s(scenario: Scenario) -> float:
+    """Seconds of the classification of an event of a client that has the endpoint to itself.
+
+    A blocking client waits for each answer. An adaptive one hides everything behind what is slowest: its own
+    preparation, its link, or one GPU; but not its last request.
+    """
+    n = scenario.requests_per_event
+    prepare_s = scenario.workload.prepare_s
+    if scenario.clients.requests == "blocking":
+        return prepare_s + n * request_s(scenario)
+    links = (scenario.network.client_gbps, scenario.network.site_gbps, scenario.server.ingress_gbps)
+    ways = [scenario.bits_per_event / (1e9 * gbps) for gbps in links if gbps is not None]
+    computing_s = n * gpu_s_per_request(scenario) / min(scenario.server.gpus, n)
+    slowest = max(prepare_s, computing_s, *ways)
+    return slowest + request_s(scenario)
+
+
+def gpu_s_per_request(scenario: Scenario) -> float:
+    """Seconds of a GPU for a request that is computed alone."""
+    hits = min(scenario.clients.hits_per_request, scenario.workload.hits_per_event)
+    return scenario.server.request_overhead_ms / 1e3 + hits / scenario.server.hits_per_s
+
+
+def capacities(scenario: Scenario) -> dict[str, float]:
+    """Give the events/s that each resource can serve when it is busy all the time."""
+    server, network = scenario.server, scenario.network
+    n = scenario.requests_per_event
+    if server.dynamic_batching:
+        # Requests that wait are computed together, as many as a batch takes.
+        calls = max(n * min(scenario.clients.hits_per_request / server.max_batch_hits, 1.0), 1e-9)
+    else:
+        calls = n
+    event_s = calls * server.request_overhead_ms / 1e3 + scenario.workload.hits_per_event / server.hits_per_s
+    found = {"gpus": server.gpus / event_s}
+    if server.ingress_gbps is not None:
+        found["ingress"] = 1e9 * server.ingress_gbps / scenario.bits_per_event
+    if network.site_gbps is not None:
+        found["site links"] = 1e9 * network.site_gbps * network.sites / scenario.bits_per_event
+    return found
+
+
+def knee(scenario: Scenario) -> float:
+    """Give the number of clients from which on they wait for each other: where an event alone meets the capacity."""
+    return min(capacities(scenario).values()) * (step_alone_s(scenario) + scenario.workload.other_s)
+
+
+def forecast(scenario: Scenario, clients: float) -> Forecast:
+    """Predict what a number of clients does."""
+    alone_s = step_alone_s(scenario) + scenario.workload.other_s
+    found = capacities(scenario)
+    limit = min(found, key=lambda name: found[name])
+    event_s = max(alone_s, clients / found[limit])
+    return Forecast(
+        clients=clients,
+        step_s=event_s - scenario.workload.other_s,
+        event_s=event_s,
+        events_per_s=clients / event_s,
+        limit=limit if event_s > alone_s else CLIENTS,
+    )
+
+
+def received_gbps(scenario: Scenario, events_per_s: float) -> float:
+    """Gb/s of scores that come back to all clients."""
+    return events_per_s * 8 * SCORE_BYTES * scenario.workload.hits_per_event / 1e9
+
+
+PUBLISHED: Mapping[str, float] = {
+    "t_cpu": 330.0,
+    "p": 0.65,
+    "t_gpu": 1.77,
+    "t_preprocess": 7.0,
+    "t_transmit": 2.05,
+    "t_travel": 0.38,
+}
+"""Constants of the published model in seconds, for 4 GPUs and batches of 1,720 patches. With batches of 235 `t_travel` is 2.6,
+and `t_gpu` 2.5 without dynamic batching."""
+
+
+def sonic_time(
+    clients: float,
+    gpus: int,
+    *,
+    t_cpu: float = PUBLISHED["t_cpu"],
+    p: float = PUBLISHED["p"],
+    t_gpu: float = PUBLISHED["t_gpu"],
+    t_preprocess: float = PUBLISHED["t_preprocess"],
+    t_transmit: float = PUBLISHED["t_transmit"],
+    t_travel: float = PUBLISHED["t_travel"],
+) -> tuple[float, float]:
+    """Evaluate the published model as its code does, with the preparation outside of ``t_ideal``.
+
+    Returns
+    -------
+    Seconds of an event in all, and of its classification.
+    """
+    t_latency = t_transmit + t_travel
+    t_ideal = (1 - p) * t_cpu + t_gpu + t_latency
+    step = t_gpu * (1 + max(0.0, clients / gpus - t_ideal / t_gpu)) + t_latency + t_preprocess
+    return (1 - p) * t_cpu + step, step
