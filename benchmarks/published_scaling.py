@@ -7,13 +7,14 @@ model beside it. The files are those of the repository nuSONIC.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from common import report
-from protosonic.planning.forecast import forecast, sonic_time
+from protosonic.planning.forecast import forecasts, sonic_time
 from protosonic.planning.published import SCANS, known_scenario
 from protosonic.planning.scan import Comparison, Scan, compare, fit, read_scan
 from protosonic.planning.simulation import simulate
@@ -28,13 +29,17 @@ SMALL_GPU_S = 2.5
 
 
 def published_step(name: str, clients: float) -> float:
-    """The published model with its constants for the way a scan was taken."""
+    """Evaluate the published model with the constants for the way a scan was taken."""
     scan = SCANS[name]
     is_small = scan.hits_per_request < 1000
     constants = {"t_travel": SMALL_TRAVEL_S} if is_small else {}
     if is_small and not scan.dynamic_batching:
         constants["t_gpu"] = SMALL_GPU_S
     return sonic_time(clients, scan.gpus, **constants)[1]
+
+
+def simulated_step(scenario: Scenario, clients: float) -> float:
+    return simulate(scenario, int(clients), events=3).step_s
 
 
 def row(fitted: str, model: str, name: str, found: Comparison) -> dict[str, Any]:
@@ -57,9 +62,9 @@ def draw(scans: dict[str, Scan], scenarios: dict[str, Scenario], fitted: str, ou
     axes = figure.subplots(2, COLUMNS).ravel()
     for place, (name, scan) in zip(axes, scans.items(), strict=False):
         about = SCANS[name]
-        grid = np.linspace(1, scan.clients[-1], 200)
+        grid = np.linspace(1, scan.clients[-1], 60)
         place.plot(scan.clients, scan.step_s, "o", color="#0072B2", label="measured")
-        line = [forecast(scenarios[name], n).step_s for n in grid]
+        line = [point.step_s for point in forecasts(scenarios[name], grid.tolist())]
         place.plot(grid, line, color="#D55E00", label="fitted" if name == fitted else "predicted")
         batching = "dynamic batching" if about.dynamic_batching else "no dynamic batching"
         place.set_title(f"{about.gpus} GPU, {about.hits_per_request:,} patches, {batching}", fontsize=9)
@@ -76,9 +81,7 @@ def draw(scans: dict[str, Scan], scenarios: dict[str, Scenario], fitted: str, ou
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the folder above nusonic-scaling")
-    parser.add_argument(
-        "--shown", default="gke4_nodybat_bigbat", choices=SCANS, help="fitted for picture and simulation"
-    )
+    parser.add_argument("--shown", default="gke4", choices=SCANS, help="fitted for picture and simulation")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -96,13 +99,11 @@ def main() -> None:
         if options.picture:
             draw(scans, scenarios, fitted, options.picture)
         for name, scenario in scenarios.items():
-            simulated = compare(
-                scenario, scans[name], lambda n, s=scenario: simulate(s, int(n), events=3).step_s
-            )  # type: ignore[misc]
-            rows.append(row(fitted, "simulated", name, simulated))
+            result = compare(scenario, scans[name], partial(simulated_step, scenario))
+            rows.append(row(fitted, "simulated", name, result))
     for name in SCANS:
-        published = compare(known_scenario(name), scans[name], lambda n, name=name: published_step(name, n))  # type: ignore[misc]
-        rows.append(row("(none)", "published", name, published))
+        result = compare(known_scenario(name), scans[name], partial(published_step, name))
+        rows.append(row("(none)", "published", name, result))
     report("Planner against the scans of arXiv:2009.04509", rows, options.json)
 
 

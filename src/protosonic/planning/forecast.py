@@ -1,27 +1,34 @@
 """The analytic model: what clients wait for, up to which number the endpoint keeps up, and what stops it there.
 
-Clients and endpoint are a closed queueing network: each job works on one event at a time. As long as nothing is busy all the
-time, an event takes what it takes alone. Beyond the knee it takes as long as the busiest resource needs to serve one
-event of every client (the asymptotic bounds of operational analysis). :func:`sonic_time` is the model that was published
-with the measurements of arXiv:2009.04509 (``model.py`` of nuSONIC); it is the same with one resource.
+Clients and endpoint are a closed queueing network: each job works on one event at a time, and requests of all jobs share the
+GPUs and the links. Mean value analysis (M. Reiser and S. S. Lavenberg, J. ACM 27 (1980) 313) gives the waiting: one more
+client finds the queues that the others make. It is exact where a resource serves its requests in turn or at once and jobs are
+independent, whatever the distribution of times; several GPUs with one queue count as one fast GPU and a delay (A. Seidmann et al.,
+1987). Beyond the knee an event takes as long as the busiest resource needs to serve one event of every client.
+
+:func:`sonic_time` is the model that was published with the measurements of arXiv:2009.04509 (``model.py`` of nuSONIC): nobody waits
+before the GPUs are busy all the time.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from protosonic.planning.scenario import SCORE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from protosonic.planning.scenario import Scenario
 
-__all__ = ["Forecast", "capacities", "forecast", "knee", "sonic_time", "step_alone_s"]
+__all__ = ["Forecast", "capacities", "forecast", "forecasts", "knee", "sonic_time", "step_alone_s"]
 
 CLIENTS = "clients"
-"""What limits below the knee: there are too few clients to keep anything busy."""
+"""What limits below the knee: there are too few clients to keep anything busy all the time."""
 
 
 @dataclass(frozen=True)
@@ -103,23 +110,61 @@ def capacities(scenario: Scenario) -> dict[str, float]:
 
 
 def knee(scenario: Scenario) -> float:
-    """Give the number of clients from which on they wait for each other: where an event alone meets the capacity."""
+    """Give the number of clients whose events alone would keep the busiest resource busy: there waiting takes over."""
     return min(capacities(scenario).values()) * (step_alone_s(scenario) + scenario.workload.other_s)
 
 
 def forecast(scenario: Scenario, clients: float) -> Forecast:
     """Predict what a number of clients does."""
-    alone_s = step_alone_s(scenario) + scenario.workload.other_s
+    return forecasts(scenario, [clients])[0]
+
+
+def forecasts(scenario: Scenario, clients: Sequence[float]) -> list[Forecast]:
+    """Predict what several numbers of clients do, at the cost of the largest; fractions are interpolated."""
+    most = math.ceil(max(clients))
+    event_s = np.array(_event_s(scenario, most))
     found = capacities(scenario)
-    limit = min(found, key=lambda name: found[name])
-    event_s = max(alone_s, clients / found[limit])
-    return Forecast(
-        clients=clients,
-        step_s=event_s - scenario.workload.other_s,
-        event_s=event_s,
-        events_per_s=clients / event_s,
-        limit=limit if event_s > alone_s else CLIENTS,
-    )
+    busiest = min(found, key=lambda name: found[name])
+    at_knee = knee(scenario)
+    results = []
+    for n in clients:
+        seconds = float(np.interp(n, np.arange(1, most + 1), event_s))
+        results.append(
+            Forecast(
+                clients=n,
+                step_s=seconds - scenario.workload.other_s,
+                event_s=seconds,
+                events_per_s=n / seconds,
+                limit=busiest if n > at_knee else CLIENTS,
+            )
+        )
+    return results
+
+
+def _event_s(scenario: Scenario, most: int) -> list[float]:
+    """Give the seconds of an event with 1, 2, … clients."""
+    alone_s = step_alone_s(scenario) + scenario.workload.other_s
+    # Of each resource: seconds by which an event in its queue delays another, and that it serves an event.
+    own = _served_s(scenario)
+    resources = [(1 / capacity, own[name]) for name, capacity in capacities(scenario).items()]
+    queues = [0.0] * len(resources)
+    found = []
+    for n in range(1, most + 1):
+        waits = [delay * queue for (delay, _), queue in zip(resources, queues, strict=True)]
+        found.append(alone_s + sum(waits))
+        queues = [n * (served + wait) / found[-1] for (_, served), wait in zip(resources, waits, strict=True)]
+    return found
+
+
+def _served_s(scenario: Scenario) -> dict[str, float]:
+    """Seconds for which each resource works on an event of a client that has it to itself."""
+    n = scenario.requests_per_event
+    computing_s = n * gpu_s_per_request(scenario)
+    if scenario.clients.requests == "adaptive":
+        computing_s /= min(scenario.server.gpus, n)
+    links = {"ingress": scenario.server.ingress_gbps, "site links": scenario.network.site_gbps}
+    transfers = {name: scenario.bits_per_event / (1e9 * gbps) for name, gbps in links.items() if gbps}
+    return {"gpus": computing_s} | transfers
 
 
 def received_gbps(scenario: Scenario, events_per_s: float) -> float:

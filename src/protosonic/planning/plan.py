@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from protosonic.planning.forecast import capacities, forecast, knee, received_gbps, step_alone_s
+from protosonic.planning.forecast import capacities, forecast, forecasts, knee, received_gbps, step_alone_s
 from protosonic.planning.simulation import Simulated, simulate
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class CapacityPlan:
         """Forecasts from one client to three times the knee or the planned number, whichever is more."""
         most = 3 * max(self.knee, 2.0)
         most = max(most, 1.2 * self.forecast.clients)
-        return [forecast(self.scenario, 1 + (most - 1) * i / CURVE_POINTS) for i in range(CURVE_POINTS + 1)]
+        return forecasts(self.scenario, [1 + (most - 1) * i / CURVE_POINTS for i in range(CURVE_POINTS + 1)])
 
 
 def make_plan(scenario: Scenario, *, with_simulation: bool = False, seed: int = 1) -> CapacityPlan:

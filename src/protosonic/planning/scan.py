@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import least_squares
 
-from protosonic.errors import DataError
-from protosonic.planning.forecast import forecast, knee
+from protosonic.errors import ConfigError
+from protosonic.planning.forecast import forecasts, knee
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,8 +50,8 @@ class Scan:
 
     @property
     def level_s(self) -> float:
-        """Seconds of a step with few clients: the median of the lower half of the scan."""
-        return float(np.median(self.step_s[: max(len(self.step_s) // 2, 1)]))
+        """Seconds of a step with few clients."""
+        return _level(self.step_s)
 
     @property
     def knee(self) -> float | None:
@@ -94,7 +94,7 @@ def read_scan(path: Path) -> Scan:
 
     Raises
     ------
-    DataError
+    ConfigError
         It is no such table.
     """
     try:
@@ -102,9 +102,8 @@ def read_scan(path: Path) -> Scan:
             rows = [[float(word) for word in line.split()] for line in file if line.strip()]
         table = np.array([(row[0], row[1], row[3]) for row in rows]).reshape(-1, 3)
     except (OSError, ValueError, IndexError) as error:
-        raise DataError(
+        raise ConfigError(
             "not a scan of clients",
-            code="format",
             file=path,
             expected="lines of numbers: clients, event s, its spread, classification s",
             found=str(error),
@@ -112,9 +111,8 @@ def read_scan(path: Path) -> Scan:
     order = np.argsort(table[:, 0])
     is_sound = len(table) >= 2 and np.isfinite(table).all() and (table > 0).all()
     if not is_sound or (table[:, 1] <= table[:, 2]).any():
-        raise DataError(
+        raise ConfigError(
             "not a scan of clients",
-            code="format",
             file=path,
             expected="two lines or more, of positive numbers, the event longer than its classification",
         )
@@ -161,7 +159,7 @@ def compare(scenario: Scenario, scan: Scan, step_s: Callable[[float], float] | N
     """
     if step_s is None:
         predicted = _steps(scenario, scan.clients)
-        grid = np.linspace(1, 3 * knee(scenario), 3000)
+        grid = np.linspace(1, 3 * max(knee(scenario), 1), 3000)
         curve = _steps(scenario, grid)
     else:
         grid = scan.clients
@@ -169,18 +167,22 @@ def compare(scenario: Scenario, scan: Scan, step_s: Callable[[float], float] | N
     error = np.abs(predicted / scan.step_s - 1)
     measured = scan.knee
     is_below = scan.clients <= (np.inf if measured is None else measured)
-    level = float(np.median(curve[: max(len(curve) // 4, 1)]))
     return Comparison(
         step_s=predicted,
         below_knee=float(error[is_below].mean()),
         everywhere=float(error.mean()),
-        knee=_crossing(grid, curve, KNEE_LEVEL * level),
+        knee=_crossing(grid, curve, KNEE_LEVEL * _level(predicted)),
         measured_knee=measured,
     )
 
 
+def _level(step_s: NDArray[np.float64]) -> float:
+    """Give the median of the lower half of a scan."""
+    return float(np.median(step_s[: max(len(step_s) // 2, 1)]))
+
+
 def _steps(scenario: Scenario, clients: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.array([forecast(scenario, n).step_s for n in clients.tolist()])
+    return np.array([point.step_s for point in forecasts(scenario, clients.tolist())])
 
 
 def _crossing(clients: NDArray[np.float64], step_s: NDArray[np.float64], level: float) -> float | None:

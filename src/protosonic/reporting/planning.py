@@ -21,7 +21,7 @@ __all__ = ["draw_plan", "print_plan"]
 
 COLOUR, KNEE_COLOUR = "#0072B2", "#D55E00"
 MOST_CHANGES = 5
-AT_THE_KNEE = 0.9
+AT_THE_KNEE = 0.75
 LIMITS = {
     CLIENTS: "there are few clients, and nothing else is busy all the time",
     "gpus": "the GPUs compute all the time",
@@ -42,22 +42,25 @@ def print_plan(plan: CapacityPlan) -> None:
         ),
         (
             "throughput",
-            f"{at.events_per_s:,.4g} events/s, {at.events_per_s * plan.scenario.workload.hits_per_event:,.0f} hits/s",
+            f"{_number(at.events_per_s)} events/s, {at.events_per_s * plan.scenario.workload.hits_per_event:,.0f} hits/s",
         ),
         (
             "an event takes",
-            f"{at.event_s:,.3g} s, {at.step_s:,.3g} s of them to classify ({plan.alone_s:,.3g} s alone)",
+            f"{_number(at.event_s)} s, {_number(at.step_s)} s of them to classify ({_number(plan.alone_s)} s alone)",
         ),
         ("knee", f"{plan.knee:,.0f} clients, {plan.clients_per_gpu:,.0f} for each of {server.gpus} GPUs"),
-        ("each site sends", f"{plan.site_gbps:,.3g} Gb/s; {plan.received_gbps:,.3g} Gb/s come back to all"),
+        (
+            "each site sends",
+            f"{_number(plan.site_gbps)} Gb/s; {_number(plan.received_gbps)} Gb/s come back to all",
+        ),
         (
             "the campaign",
-            f"{plan.wall_hours:,.4g} hours, {plan.core_hours:,.4g} core-hours, {plan.gpu_hours:,.4g} GPU-hours"
+            f"{_number(plan.wall_hours)} hours, {_number(plan.core_hours)} core-hours, {_number(plan.gpu_hours)} GPU-hours"
             + _price(plan.cost),
         ),
         (
             "without endpoint",
-            f"{plan.cpu_only.wall_hours:,.4g} hours, {plan.cpu_only.core_hours:,.4g} core-hours"
+            f"{_number(plan.cpu_only.wall_hours)} hours, {_number(plan.cpu_only.core_hours)} core-hours"
             + _price(plan.cpu_only.cost),
         ),
     ]
@@ -66,12 +69,12 @@ def print_plan(plan: CapacityPlan) -> None:
     console.print(table)
     found = Table("resource", "events/s at most", "busy")
     for name, capacity in plan.capacities.items():
-        found.add_row(name, f"{capacity:,.4g}", f"{at.events_per_s / capacity:.0%}")
+        found.add_row(name, f"{_number(capacity)}", f"{at.events_per_s / capacity:.0%}")
     console.print(found)
     if plan.simulated is not None:
         seen = plan.simulated
         console.print(
-            f"simulated: {seen.events_per_s:,.4g} events/s, {seen.step_s:,.3g} s to classify an event, GPUs busy "
+            f"simulated: {_number(seen.events_per_s)} events/s, {_number(seen.step_s)} s to classify an event, GPUs busy "
             f"{seen.gpu_busy:.0%}, {seen.hits_per_call:,.0f} hits a call, {seen.refused:.1%} of the requests refused",
             soft_wrap=True,
         )
@@ -118,6 +121,11 @@ def draw_plan(plan: CapacityPlan, output: Path) -> None:
     picture = figure_bytes(figure, kind)
     with publish(output) as part:
         part.write_bytes(picture)
+
+
+def _number(value: float) -> str:
+    """Write three or four digits, and never as a power of ten."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value < 1 else f"{value:.4g}"
 
 
 def _limit(plan: CapacityPlan) -> str:

@@ -39,10 +39,32 @@ def test_published_model_saturates_at_68_clients_for_each_gpu() -> None:
     assert alone == pytest.approx(115.5 + step)
 
 
-def test_published_model_is_the_same_below_the_knee_and_has_the_same_slope_beyond(scenario: Scenario) -> None:
-    assert forecast(scenario, 100).event_s == pytest.approx(sonic_time(100, 4)[0])
-    slope = forecast(scenario, 500).step_s - forecast(scenario, 400).step_s
-    assert slope == pytest.approx(sonic_time(500, 4)[1] - sonic_time(400, 4)[1])
+def test_few_and_very_many_clients_are_those_of_the_published_model(scenario: Scenario) -> None:
+    assert forecast(scenario, 1).event_s == pytest.approx(sonic_time(1, 4)[0])
+    slope = forecast(scenario, 1100).step_s - forecast(scenario, 1000).step_s
+    assert slope == pytest.approx(sonic_time(1100, 4)[1] - sonic_time(1000, 4)[1], rel=1e-2)
+    assert forecast(scenario, 1000).step_s > sonic_time(1000, 4)[1]
+
+
+def test_two_clients_of_one_gpu_wait_for_each_other_as_two_jobs_do() -> None:
+    """By hand: the second client finds the first one computing for a quarter of the time."""
+    scenario = Scenario().with_changes(
+        {
+            "workload.hits_per_event": 1000,
+            "workload.prepare_s": 0.0,
+            "workload.other_s": 3.0,
+            "clients.requests": "blocking",
+            "clients.hits_per_request": 1000,
+            "server.hits_per_s": 1000,
+            "network.site_gbps": None,
+            "network.round_trip_ms": 0.0,
+        }
+    )
+    assert forecast(scenario, 1).step_s == pytest.approx(1.0)
+    assert forecast(scenario, 2).step_s == pytest.approx(1.25)
+    # Two find 2 x 1.25 / 4.25 of an event there.
+    assert forecast(scenario, 3).step_s == pytest.approx(1 + 2 * 1.25 / 4.25)
+    assert forecast(scenario, 2.5).step_s == pytest.approx((1.25 + 1 + 2.5 / 4.25) / 2)
 
 
 def test_site_of_100_gbps_carries_25_events_a_second_as_patches(scenario: Scenario) -> None:

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protosonic.errors import DataError
+from protosonic.errors import ConfigError
 from protosonic.planning.forecast import forecast
 from protosonic.planning.published import SCANS, known_scenario
 from protosonic.planning.scan import Scan, compare, fit, read_scan
 from protosonic.planning.scenario import Scenario
 
 MOST_ERROR, MOST_KNEE_ERROR = 0.20, 0.15
-FITTED = ("gke4", "gke4_bigbat", "gke4_nodybat_bigbat")
-"""One GPU and small batches without dynamic batching are left out: docs/planning.md says what they give."""
+FITTED = ("gke1", "gke4")
+"""docs/planning.md says what the others give: they miss one knee or another by up to 23 %."""
 
 
 def scan_of(scenario: Scenario, noise: float = 0.0) -> Scan:
@@ -52,7 +52,7 @@ def test_scan_that_ends_before_its_knee_has_none() -> None:
 def test_what_is_no_scan_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "scan.txt"
     path.write_text(text)
-    with pytest.raises(DataError, match="not a scan of clients") as caught:
+    with pytest.raises(ConfigError, match="not a scan of clients") as caught:
         read_scan(path)
     assert str(path) in str(caught.value)
 
