@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import socket
 import subprocess
 import time
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -81,6 +85,62 @@ def test_status_follows_a_campaign_through_its_life(make_campaign, simulated):
     assert process.returncode == 0
     assert "running" in seen
     assert state_of(campaign)["state"] == "complete"
+
+
+def watch(campaign: CampaignRun, **streams: Any) -> subprocess.Popen[bytes]:
+    command = [str(BIN / "protosonic"), "status", str(campaign.workdir), "--watch", "--interval", "0.2"]
+    return subprocess.Popen(command, env=clean_environment() | {"TERM": "xterm", "COLUMNS": "100"}, **streams)
+
+
+def test_a_campaign_is_watched_to_its_end_in_plain_lines(make_campaign, simulated):
+    campaign = make_campaign(inputs=[{"path": f"{simulated}/*.h5"}])
+    campaign.run("--until", "partition")
+    process = subprocess.Popen(
+        campaign.command(cores=1),
+        env=clean_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while state_of(campaign)["state"] != "running":
+        assert process.poll() is None, "the run ended before it was seen"
+    text, _ = watch(campaign, stdout=subprocess.PIPE).communicate()
+    assert process.wait() == 0
+    lines = text.decode().splitlines()
+    assert "\x1b" not in text.decode()
+    assert lines[0].startswith("test: running, 0 of 3 partitions done")
+    assert any(line.startswith("test: complete, 3 of 3 partitions done") for line in lines)
+    assert "partitions  3 planned: 3 done, 0 failed for good, 0 missing" in lines
+    assert "backends    onnxruntime 100.0%" in lines
+
+
+def test_a_campaign_is_watched_in_place_on_a_terminal(copy_of, poisoned):
+    """As if it ran elsewhere, until that run ends."""
+    campaign = copy_of(poisoned)
+    lock = campaign.work / "run.lock"
+    lock.write_text("123 another.example.org\n")
+    ours, theirs = pty.openpty()
+    process = watch(campaign, stdout=theirs, stderr=theirs, stdin=theirs)
+    os.close(theirs)
+    text = b""
+    while b"ModelError" not in text:
+        text += os.read(ours, 65536)
+    lock.write_text("")
+    # A terminal whose last writer is gone gives an error, not an end.
+    with suppress(OSError):
+        while more := os.read(ours, 65536):
+            text += more
+    os.close(ours)
+    assert process.wait() == 0
+    shown = text.decode()
+    assert "running" in shown
+    assert "━" in shown
+    assert "incomplete" in shown
+    assert shown.index("running") < shown.index("incomplete")
+
+
+def test_watching_and_json_exclude_each_other(finished):
+    said = protosonic("status", str(finished.workdir), "--watch", "--json", expect=ConfigError.exit_code)
+    assert "exclude each other" in said
 
 
 def test_status_of_a_finished_campaign_whose_work_folder_is_gone(finished):

@@ -8,11 +8,11 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from protosonic.campaign.records import BackendUse, PartitionStatus
 
-__all__ = ["dispatch_summary"]
+__all__ = ["dispatch_summary", "latency_of_partitions"]
 
 
 def dispatch_summary(statuses: Iterable[PartitionStatus]) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _endpoint_total(endpoint: str, uses: Sequence[BackendUse]) -> dict[str, Any]
         "partitions": sum(use.hits > 0 for use in uses),
         **{name: sum(getattr(use, name) for use in uses) for name in sums},
         "retries": dict(sorted(retries.items())),
-        "latency_s": _latency(uses),
+        "latency_s": latency_of_partitions((use.answers, use.latency_s) for use in uses),
         "server_queue_ms": _server_mean(uses, "server_queue_ms"),
         "server_compute_ms": _server_mean(uses, "server_compute_ms"),
         "most_in_flight": max(use.most_in_flight for use in uses),
@@ -61,9 +61,16 @@ def _endpoint_total(endpoint: str, uses: Sequence[BackendUse]) -> dict[str, Any]
     }
 
 
-def _latency(uses: Sequence[BackendUse]) -> dict[str, float]:
+def latency_of_partitions(seen: Iterable[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
+    """Sum up latencies of partitions, each with its number of answers.
+
+    Returns
+    -------
+    ``p50`` in seconds is the median of the partitions, weighted by their answers; ``p95``, ``p99`` and ``max`` are those of
+    the worst partition. Nothing where none has a latency.
+    """
     answered = sorted(
-        ((use.latency_s, use.answers) for use in uses if use.latency_s), key=lambda pair: pair[0]["p50"]
+        ((latency, answers) for answers, latency in seen if latency), key=lambda pair: pair[0]["p50"]
     )
     if not answered:
         return {}

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from protosonic.campaign.dispatch import latency_of_partitions
 from protosonic.campaign.last_run import running_on
 from protosonic.campaign.problems import failed_for_good, lost_jobs
 from protosonic.campaign.records import Plan, RunRecord, read_record
 from protosonic.publish import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from protosonic.campaign.layout import Layout
     from protosonic.campaign.problems import Problem
@@ -48,8 +49,14 @@ class CampaignState:
         Number of failed jobs by class of error.
     problems
         Each of them.
-    partitions_per_hour, hours_left
+    partitions_per_hour, hits_per_s, hours_left
         How fast the run works, and how long it needs at that pace.
+    backends
+        Hits by what scored them: the URL of an endpoint, or ``onnxruntime``.
+    retries
+        Requests that were sent again, by class of failure.
+    latency_s
+        By endpoint the median of a request of the partitions, weighted by their answers, and ``p95`` of the worst one.
     missing
         Names of the partitions that are neither done nor failed for good.
     """
@@ -64,6 +71,10 @@ class CampaignState:
     quarantined: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     partitions_per_hour: float | None = None
+    hits_per_s: float | None = None
+    backends: dict[str, int] = field(default_factory=dict)
+    retries: dict[str, int] = field(default_factory=dict)
+    latency_s: dict[str, dict[str, float]] = field(default_factory=dict)
     hours_left: float | None = None
     problems: list[Problem] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -119,6 +130,7 @@ def read_state(layout: Layout) -> CampaignState:
         problems=problems,
         missing=missing,
     )
+    _add_backends(state, statuses.values())
     _add_pace(state, last, statuses)
     return state
 
@@ -208,15 +220,32 @@ def _known_events(layout: Layout, plan: Plan) -> int:
     return known
 
 
+def _add_backends(state: CampaignState, statuses: Iterable[Mapping[str, Any]]) -> None:
+    hits: Counter[str] = Counter()
+    retries: Counter[str] = Counter()
+    seen: dict[str, list[tuple[int, dict[str, float]]]] = defaultdict(list)
+    for status in statuses:
+        for use in status["backends"]:
+            name = use["endpoint"] or use["backend"]
+            hits[name] += use["hits"]
+            retries.update(use["retries"])
+            if use["latency_s"]:
+                seen[name].append((use["answers"], use["latency_s"]))
+    state.backends = dict(sorted(hits.items()))
+    state.retries = dict(retries.most_common())
+    state.latency_s = {name: latency_of_partitions(found) for name, found in sorted(seen.items())}
+
+
 def _add_pace(state: CampaignState, last: RunRecord | None, statuses: Mapping[str, dict[str, Any]]) -> None:
     if state.running_on is None or last is None or last.ended is not None:
         return
     started = datetime.fromisoformat(last.started).timestamp()
-    new = sum(status["written"] >= started for status in statuses.values())
+    rows = [status["rows"] for status in statuses.values() if status["written"] >= started]
     hours = (time.time() - started) / 3600
-    if new and hours > 0:
-        state.partitions_per_hour = round(new / hours, 1)
-        state.hours_left = round(len(state.missing) / (new / hours), 3)
+    if rows and hours > 0:
+        state.partitions_per_hour = round(len(rows) / hours, 1)
+        state.hits_per_s = round(sum(rows) / hours / 3600, 1)
+        state.hours_left = round(len(state.missing) / (len(rows) / hours), 3)
 
 
 def _code(reason: str | None) -> str:

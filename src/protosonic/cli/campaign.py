@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from protosonic.cli.options import CampaignOption, WorkdirArgument
+from protosonic.errors import ConfigError
 
 __all__ = ["app"]
 
@@ -91,6 +92,10 @@ def status(
         bool, typer.Option("--failed", help="List each failure, with the end of its log.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again and again until no run works on it any more.")
+    ] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks with --watch.")] = 5.0,
 ) -> None:
     """Say where a campaign stands, from its files alone; at any time, from any machine that sees them.
 
@@ -100,7 +105,15 @@ def status(
     from protosonic.campaign.state import read_state
     from protosonic.reporting.state import print_state, state_json
 
-    state = read_state(Layout.of_started(workdir, campaign))
+    layout = Layout.of_started(workdir, campaign)
+    if watch:
+        from protosonic.reporting.watch import watch_campaign
+
+        if as_json:
+            raise ConfigError("--json and --watch exclude each other", where="status")
+        watch_campaign(layout, failed=failed, interval_s=interval)
+        return
+    state = read_state(layout)
     if as_json:
         typer.echo(state_json(state))
     else:

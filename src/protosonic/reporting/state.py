@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from protosonic.campaign.recovery import Recovery
     from protosonic.campaign.state import CampaignState
 
-__all__ = ["print_recovery", "print_state", "state_json"]
+__all__ = ["print_recovery", "print_state", "state_json", "state_lines"]
 
 MOST_CAUSES = 10
 MOST_LISTED = 20
@@ -37,11 +37,18 @@ def state_json(state: CampaignState) -> str:
 def print_state(state: CampaignState, *, failed: bool) -> None:
     """Print where a campaign stands, and with `failed` each job that failed."""
     console = Console(highlight=False)
+    for line in state_lines(state):
+        console.print(line, soft_wrap=True)
+    if failed:
+        for problem in state.problems:
+            _print_problem(console, problem)
+    elif state.problems:
+        console.print("'protosonic status --failed' lists each failure, with the end of its log")
+
+
+def state_lines(state: CampaignState) -> list[str]:
+    """Say where a campaign stands, in lines of rich's markup."""
     colour = COLOURS.get(state.state, "bold")
-    console.print(
-        f"[bold]{escape(state.campaign)}[/bold]: [{colour}]{state.state}[/{colour}]{_run_text(state)}",
-        soft_wrap=True,
-    )
     rows: dict[str, str] = {}
     if state.partitions:
         counts = state.partitions
@@ -55,20 +62,28 @@ def print_state(state: CampaignState, *, failed: bool) -> None:
             f"{counts['known']:,} known: {counts['done']:,} done, {counts['quarantined']:,} quarantined"
         )
         rows["hits"] = f"{state.hits['done']:,} of {state.hits['planned']:,}"
+    scored = sum(state.backends.values())
+    if scored:
+        rows["backends"] = ", ".join(
+            f"{name} {hits / scored:.1%}" for name, hits in state.backends.items() if hits
+        )
+    for endpoint, latency in state.latency_s.items():
+        text = f"{1e3 * latency['p50']:.0f} ms median, {1e3 * latency['p95']:.0f} ms p95 of {endpoint}"
+        rows["latency"] = f"{rows['latency']}; {text}" if "latency" in rows else text
+    if state.retries:
+        rows["retries"] = ", ".join(f"{count:,} {failure}" for failure, count in state.retries.items())
     if state.quarantined:
         rows["quarantined"] = ", ".join(f"{count:,} {code}" for code, count in state.quarantined.items())
     if state.failures:
         causes = [f"{count:,} {error}" for error, count in list(state.failures.items())[:MOST_CAUSES]]
         rows["failures"] = ", ".join(causes)
     if state.hours_left is not None:
-        rows["pace"] = f"{state.partitions_per_hour:,} partitions an hour; {_duration(state.hours_left)} left"
-    for name, text in rows.items():
-        console.print(f"{name:<11} {escape(text)}", soft_wrap=True)
-    if failed:
-        for problem in state.problems:
-            _print_problem(console, problem)
-    elif state.problems:
-        console.print("'protosonic status --failed' lists each failure, with the end of its log")
+        rows["pace"] = (
+            f"{state.partitions_per_hour:,} partitions an hour, {state.hits_per_s:,} hits/s; "
+            f"{_duration(state.hours_left)} left"
+        )
+    head = f"[bold]{escape(state.campaign)}[/bold]: [{colour}]{state.state}[/{colour}]{_run_text(state)}"
+    return [head, *(f"{name:<11} {escape(text)}" for name, text in rows.items())]
 
 
 def print_recovery(recovery: Recovery) -> None:

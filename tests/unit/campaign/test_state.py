@@ -12,6 +12,7 @@ import pytest
 from protosonic.campaign.last_run import begin_run, end_run, hold_campaign, recorded_run, running_on
 from protosonic.campaign.layout import Layout
 from protosonic.campaign.records import (
+    BackendUse,
     CatalogBlock,
     PartitionFailure,
     PartitionStatus,
@@ -38,7 +39,12 @@ def layout(tmp_path, make_file) -> Layout:
     return layout
 
 
-def finish(layout: Layout, name: str, failure: PartitionFailure | None = None) -> None:
+def finish(
+    layout: Layout,
+    name: str,
+    failure: PartitionFailure | None = None,
+    backends: tuple[BackendUse, ...] = (),
+) -> None:
     number = NAMES.index(name)
     event = {
         "entry": number,
@@ -67,7 +73,7 @@ def finish(layout: Layout, name: str, failure: PartitionFailure | None = None) -
             "duplicate_patches": "correct",
             "seconds": 1.0,
             "detector": "protodune-sp",
-            "backends": [],
+            "backends": backends,
         }
     )
     write_record(layout.status(name), status)
@@ -94,6 +100,27 @@ def test_partitions_and_events_are_counted(layout):
     assert state.events == {"known": 5, "done": 1, "quarantined": 0}
     assert state.hits == {"planned": 50, "done": 10}
     assert state.missing == NAMES[2:]
+
+
+def test_what_scored_is_summed_up_over_partitions(layout):
+    def endpoint(hits: int, answers: int, p50: float) -> BackendUse:
+        latency = {"p50": p50, "p95": 2 * p50, "p99": 3 * p50, "max": 4 * p50}
+        return BackendUse(
+            backend="triton",
+            endpoint="grpc://a:1",
+            hits=hits,
+            answers=answers,
+            retries={"overload": 2},
+            latency_s=latency,
+        )
+
+    finish(layout, NAMES[0], backends=(endpoint(6, 3, 0.1), BackendUse(backend="onnxruntime", hits=4)))
+    finish(layout, NAMES[1], backends=(endpoint(10, 1, 0.5),))
+    state = read_state(layout)
+    assert state.backends == {"grpc://a:1": 16, "onnxruntime": 4}
+    assert state.retries == {"overload": 4}
+    assert state.latency_s == {"grpc://a:1": {"p50": 0.1, "p95": 1.0, "p99": 1.5, "max": 2.0}}
+    assert state.hits_per_s is None
 
 
 def test_statuses_of_partitions_that_are_no_longer_planned_do_not_count(layout):
