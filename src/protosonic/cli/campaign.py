@@ -96,6 +96,9 @@ def status(
         bool, typer.Option("--watch", help="Look again and again until no run works on it any more.")
     ] = False,
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks with --watch.")] = 5.0,
+    metrics: Annotated[
+        Path | None, typer.Option(help="Also write metrics for Prometheus to this file, *.prom.")
+    ] = None,
 ) -> None:
     """Say where a campaign stands, from its files alone; at any time, from any machine that sees them.
 
@@ -111,9 +114,13 @@ def status(
 
         if as_json:
             raise ConfigError("--json and --watch exclude each other", where="status")
-        watch_campaign(layout, failed=failed, interval_s=interval)
+        watch_campaign(layout, failed=failed, interval_s=interval, metrics=metrics)
         return
     state = read_state(layout)
+    if metrics is not None:
+        from protosonic.reporting.metrics import write_metrics
+
+        write_metrics(state, metrics)
     if as_json:
         typer.echo(state_json(state))
     else:

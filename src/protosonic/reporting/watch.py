@@ -12,10 +12,12 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from protosonic.campaign.state import read_state
+from protosonic.reporting.metrics import write_metrics
 from protosonic.reporting.state import print_state, state_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from protosonic.campaign.layout import Layout
     from protosonic.campaign.state import CampaignState
@@ -28,7 +30,7 @@ MOST_FAILURES = 3
 BAR_WIDTH = 60
 
 
-def watch_campaign(layout: Layout, *, failed: bool, interval_s: float) -> None:
+def watch_campaign(layout: Layout, *, failed: bool, interval_s: float, metrics: Path | None = None) -> None:
     """Show the state of a campaign until no run works on it: in place on a terminal, else a line whenever it changes.
 
     Parameters
@@ -39,9 +41,16 @@ def watch_campaign(layout: Layout, *, failed: bool, interval_s: float) -> None:
         List each failure at the end.
     interval_s
         Seconds between looks; more where a look takes long.
+    metrics
+        File for Prometheus that is written at each look.
+
+    Raises
+    ------
+    ConfigError, ResourceError
+        As those of :func:`protosonic.reporting.metrics.write_metrics`.
     """
     console = Console(highlight=False)
-    looks = _looks(layout, interval_s)
+    looks = _looks(layout, interval_s, metrics)
     with suppress(KeyboardInterrupt):  # the way to end it early
         if console.is_terminal:
             with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -57,11 +66,13 @@ def watch_campaign(layout: Layout, *, failed: bool, interval_s: float) -> None:
     print_state(read_state(layout), failed=failed)
 
 
-def _looks(layout: Layout, interval_s: float) -> Iterator[CampaignState]:
+def _looks(layout: Layout, interval_s: float, metrics: Path | None) -> Iterator[CampaignState]:
     """Read the state until no run works on the campaign; the last one is after its end."""
     while True:
         begin = time.monotonic()
         state = read_state(layout)
+        if metrics is not None:
+            write_metrics(state, metrics)
         yield state
         if state.running_on is None:
             return
