@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -101,6 +101,17 @@ def display(
     source: Annotated[Path, typer.Argument(help="Input file, or folder of a finished campaign.")],
     output: Annotated[Path, typer.Option(help="PNG or SVG file to write.")] = Path("event.png"),
     entry: Annotated[int, typer.Option(min=0, help="Position of the event in the file.")] = 0,
+    event: Annotated[str | None, typer.Option(help="RUN:SUBRUN:EVENT instead of the position.")] = None,
+    tpc: Annotated[
+        int | None, typer.Option(min=0, help="TPC; for each plane the one with most hits by default.")
+    ] = None,
+    plane: Annotated[
+        list[int] | None, typer.Option(min=0, max=2, help="Plane: 0 U, 1 V, 2 W; repeat it for several.")
+    ] = None,
+    colour: Annotated[
+        Literal["class", "track", "em", "none", "michel", "backend"],
+        typer.Option(help="What colours scored hits: class, a score, or backend."),
+    ] = "class",
     detector: DetectorOption = None,
     charge_scale: ChargeScaleOption = None,
     tag: TagOption = "gauss",
@@ -111,9 +122,11 @@ def display(
     Example: [bold]protosonic display frames.tar.bz2 --detector protodune-hd --charge-scale 1e-3 --output event.png[/bold]
     """
     from protosonic.events.reader import ReaderOptions
-    from protosonic.reporting.event_display import draw_source
+    from protosonic.reporting.event_display import Choice, draw_source, event_numbers
 
     options = ReaderOptions(
         detector=detector, charge_scale=charge_scale, tag=tag, ticks_per_bin=ticks_per_bin
     )
-    typer.echo(draw_source(source, output, entry, options))
+    numbers = None if event is None else event_numbers(event)
+    choice = Choice(entry, numbers, tpc, tuple(plane or (0, 1, 2)), colour)
+    typer.echo(draw_source(source, output, choice, options))

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["iterate_hits", "read_event"]
 
 
-def read_event(results: Path, position: int) -> dict[str, NDArray[Any]]:
+def read_event(
+    results: Path, position: int, numbers: tuple[int, int, int] | None = None
+) -> dict[str, NDArray[Any]]:
     """Read the hits of one event.
 
     Parameters
@@ -26,6 +28,8 @@ def read_event(results: Path, position: int) -> dict[str, NDArray[Any]]:
         Folder of the campaign's results.
     position
         Position of the event among those with hits, in ascending order of their numbers.
+    numbers
+        Its run, subrun and event number; wins over `position`.
 
     Returns
     -------
@@ -37,12 +41,14 @@ def read_event(results: Path, position: int) -> dict[str, NDArray[Any]]:
         for row in accounting
         if row["state"] == "done" and row["hits_done"]
     )
-    if position >= len(events):
-        return {}
-    run, subrun, event = events[position]
+    if numbers is None:
+        if position >= len(events):
+            return {}
+        numbers = events[position]
+    run, subrun, event = numbers
     wanted = (pc.field("run") == run) & (pc.field("subrun") == subrun) & (pc.field("event") == event)
     table = ds.dataset(results / "hits", format="parquet").to_table(filter=wanted)
-    return {name: table[name].to_numpy() for name in table.column_names}
+    return {name: table[name].to_numpy() for name in table.column_names} if len(table) else {}
 
 
 def iterate_hits(results: Path, columns: Sequence[str]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLASS_COLOURS",
+    "Choice",
+    "Colour",
     "PlaneView",
     "busiest_planes",
     "draw_planes",
     "draw_source",
+    "event_numbers",
     "figure_bytes",
     "figure_class",
 ]
@@ -41,6 +44,38 @@ __all__ = [
 # Colours that remain apart with colour-vision deficiency (Okabe and Ito).
 CLASS_COLOURS = {"track": "#0072B2", "em": "#D55E00", "none": "#999999", "michel": "#009E73"}
 _CHARGE_LIMIT = 10.0
+_BACKEND_COLOURS = {"triton": "#0072B2", "onnxruntime": "#D55E00"}
+
+Colour = Literal["class", "track", "em", "none", "michel", "backend"]
+
+
+class Choice(NamedTuple):
+    """What of a source is drawn, and how.
+
+    Attributes
+    ----------
+    entry
+        Position of the event in the file, or in the dataset among events with hits.
+    event
+        Its run, subrun and event number; wins over `entry`.
+    tpc
+        The TPC; by default the one with most hits, for each plane.
+    planes
+        Numbers of the planes.
+    colour
+        What colours hits that are scored: ``class``, a score, or ``backend``.
+    """
+
+    entry: int = 0
+    event: tuple[int, int, int] | None = None
+    tpc: int | None = None
+    planes: tuple[int, ...] = (0, 1, 2)
+    colour: Colour = "class"
+
+    def __str__(self) -> str:
+        if self.event is None:
+            return f"entry {self.entry}"
+        return "run {} subrun {} event {}".format(*self.event)
 
 
 class PlaneView(NamedTuple):
@@ -58,6 +93,8 @@ class PlaneView(NamedTuple):
         Image [wires, bins] of charge in ``recob::Wire`` units, or ``None``.
     ticks_per_bin
         Width of a bin of the image.
+    colour
+        As that of :class:`Choice`.
     """
 
     title: str
@@ -65,9 +102,27 @@ class PlaneView(NamedTuple):
     row_name: str = "wire"
     charge: NDArray[np.float32] | None = None
     ticks_per_bin: int = 6
+    colour: Colour = "class"
 
 
-def draw_source(source: Path, output: Path, entry: int, options: ReaderOptions) -> Path:
+def event_numbers(text: str) -> tuple[int, int, int]:
+    """Read run, subrun and event number from ``RUN:SUBRUN:EVENT``.
+
+    Raises
+    ------
+    ConfigError
+        It is something else.
+    """
+    try:
+        run, subrun, event = (int(word) for word in text.split(":"))
+    except ValueError as error:
+        raise ConfigError(
+            "no event", where="--event", expected="RUN:SUBRUN:EVENT, as 27409:0:1", found=text
+        ) from error
+    return run, subrun, event
+
+
+def draw_source(source: Path, output: Path, choice: Choice, options: ReaderOptions) -> Path:
     """Draw an event of an input file, or of a finished campaign, to a PNG or SVG file.
 
     Raises
@@ -85,14 +140,14 @@ def draw_source(source: Path, output: Path, entry: int, options: ReaderOptions) 
     note = None
     if source.is_dir():
         layout = Layout.of_workdir(source)
-        hits = read_event(layout.results, entry)
-        views = busiest_planes(hits) if hits else []
+        hits = read_event(layout.results, choice.entry, choice.event)
+        views = [view._replace(colour=choice.colour) for view in busiest_planes(hits, choice)] if hits else []
         if read_campaign(layout)["provenance"]["model"]["untrained"]:
             note = UNTRAINED_WARNING
     else:
-        views = _views_of_file(source, entry, options)
+        views = _views_of_file(source, choice, options)
     if not views:
-        raise DataError("the event has nothing to draw", code="empty", file=source, where=f"entry {entry}")
+        raise DataError("the event has nothing to draw", code="empty", file=source, where=_place(choice))
     picture = figure_bytes(draw_planes(views, note), suffix)
     with publish(output) as part:
         part.write_bytes(picture)
@@ -124,16 +179,18 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def busiest_planes(hits: Mapping[str, NDArray[Any]], most: int = 3) -> list[PlaneView]:
-    """Choose the planes with most hits of an event, in order of TPC and plane, one per plane number."""
+def busiest_planes(hits: Mapping[str, NDArray[Any]], choice: Choice | None = None) -> list[PlaneView]:
+    """Choose the planes with most hits of an event, one per plane number that is wanted, of one TPC where that is."""
+    choice = choice or Choice()
     keys = np.stack([hits["tpc"].astype(np.int64), hits["plane"].astype(np.int64)], axis=1)
     found, counts = np.unique(keys, axis=0, return_counts=True)
     chosen: dict[int, tuple[int, int]] = {}
     for (tpc, plane), count in zip(found.tolist(), counts.tolist(), strict=True):
-        if count > chosen.get(plane, (0, 0))[0]:
+        is_wanted = plane in choice.planes and choice.tpc in {None, tpc}
+        if is_wanted and count > chosen.get(plane, (0, 0))[0]:
             chosen[plane] = (count, tpc)
     views = []
-    for plane, (_, tpc) in sorted(chosen.items(), reverse=True)[:most]:
+    for plane, (_, tpc) in sorted(chosen.items(), reverse=True):
         here = (hits["tpc"] == tpc) & (hits["plane"] == plane)
         views.append(_view(tpc, plane, {name: column[here] for name, column in hits.items()}))
     return views
@@ -160,24 +217,31 @@ def _draw_plane(axes: Axes, view: PlaneView) -> None:
             interpolation="nearest",
         )
     if "track" in view.hits:
-        label = hit_classes(view.hits)
-        for name, colour in CLASS_COLOURS.items():
-            here = label == name
-            axes.scatter(
-                wire[here],
-                time[here],
-                s=1.5,
-                c=colour,
-                linewidths=0,
-                label=f"{name} ({here.sum()})",
-                rasterized=True,
-            )
-        axes.legend(loc="upper right", markerscale=5, fontsize=8, framealpha=0.9)
+        _draw_scored(axes, view)
     else:
         axes.scatter(wire, time, s=1.2, c="#0072B2", linewidths=0, rasterized=True)
     axes.set_title(view.title, fontsize=10, loc="left")
     axes.set_xlabel(view.row_name)
     axes.set_ylabel("time [ticks]")
+
+
+def _draw_scored(axes: Axes, view: PlaneView) -> None:
+    wire, time = view.hits["wire"], view.hits["peak_time"]
+    style: dict[str, Any] = {"s": 1.5, "linewidths": 0, "rasterized": True}
+    if view.colour in HitTruth.LABELS:
+        # The highest scores last: they lie above the others.
+        order = np.argsort(view.hits[view.colour], kind="stable")
+        shown = axes.scatter(
+            wire[order], time[order], c=view.hits[view.colour][order], cmap="viridis", vmin=0, vmax=1, **style
+        )
+        axes.figure.colorbar(shown, ax=axes, label=f"score {view.colour}", pad=0.01)
+        return
+    by_backend = view.colour == "backend"
+    label = view.hits["backend"] if by_backend else hit_classes(view.hits)
+    for name, colour in (_BACKEND_COLOURS if by_backend else CLASS_COLOURS).items():
+        here = label == name
+        axes.scatter(wire[here], time[here], c=colour, label=f"{name} ({here.sum()})", **style)
+    axes.legend(loc="upper right", markerscale=5, fontsize=8, framealpha=0.9)
 
 
 def hit_classes(hits: Mapping[str, NDArray[Any]]) -> NDArray[np.str_]:
@@ -186,20 +250,30 @@ def hit_classes(hits: Mapping[str, NDArray[Any]]) -> NDArray[np.str_]:
     return np.array(HitTruth.LABELS)[predicted_label(scores)]
 
 
-def _views_of_file(source: Path, entry: int, options: ReaderOptions) -> list[PlaneView]:
+def _place(choice: Choice) -> str:
+    where = str(choice)
+    return where if choice.tpc is None else f"{where}, TPC {choice.tpc}"
+
+
+def _views_of_file(source: Path, choice: Choice, options: ReaderOptions) -> list[PlaneView]:
     from protosonic.events.formats import open_events
+    from protosonic.events.model import EventId
     from protosonic.events.reader import BadEvent
 
     with open_events(source, options) as file:
-        event = next((event for event in file.read([entry])), None)
+        entry: int | None = choice.entry
+        if choice.event is not None:
+            wanted = EventId(*choice.event)
+            entry = next((n for n, summary in enumerate(file.summaries()) if summary.id == wanted), None)
+        event = None if entry is None else next((event for event in file.read([entry])), None)
     if event is None:
-        raise DataError("there is no such event", code="no-events", file=source, where=f"entry {entry}")
+        raise DataError("there is no such event", code="no-events", file=source, where=str(choice))
     if isinstance(event, BadEvent):
         raise event.error
-    return _views_of_event(event)
+    return _views_of_event(event, choice)
 
 
-def _views_of_event(event: Event) -> list[PlaneView]:
+def _views_of_event(event: Event, choice: Choice) -> list[PlaneView]:
     from protosonic.images.plane_image import CalibratedCharge, row_channels
     from protosonic.images.plane_image import plane_groups as groups
     from protosonic.images.profiles import Profile
@@ -210,8 +284,8 @@ def _views_of_event(event: Event) -> list[PlaneView]:
         return []
     charge = CalibratedCharge(event, plain)
     busiest: dict[int, tuple[int, Any, Any]] = {}
-    for key, members in groups(event.hits, (0, 1, 2)).items():
-        if len(members) > busiest.get(key.plane, (0, None, None))[0]:
+    for key, members in groups(event.hits, choice.planes).items():
+        if choice.tpc in {None, key.tpc} and len(members) > busiest.get(key.plane, (0, None, None))[0]:
             busiest[key.plane] = (len(members), key, members)
     views = []
     for _, (_, key, members) in sorted(busiest.items(), reverse=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,14 +12,18 @@ from hypothesis import strategies as st
 
 from protosonic.detectors import load_detector
 from protosonic.errors import ConfigError, DataError
+from protosonic.events.formats import open_events
 from protosonic.events.model import Event, EventId, Hits
 from protosonic.events.native_writer import NativeWriter
 from protosonic.events.reader import ReaderOptions
 from protosonic.reporting.event_display import (
     CLASS_COLOURS,
+    Choice,
+    Colour,
     busiest_planes,
     draw_planes,
     draw_source,
+    event_numbers,
     figure_bytes,
     hit_classes,
 )
@@ -42,6 +47,7 @@ def hits(make_hits) -> dict[str, np.ndarray]:
     columns = make_hits(60)
     scores = np.random.default_rng(1).random((60, 4))
     columns |= {name: scores[:, n] for n, name in enumerate(("track", "em", "none", "michel"))}
+    columns["backend"] = np.where(columns["hit"] % 2, "triton", "onnxruntime")
     return columns | {"wire_space": np.where(columns["in_wire_space"], "wire", "channel")}
 
 
@@ -72,8 +78,52 @@ def test_busiest_tpc_of_every_plane_is_shown(hits):
     assert sum(len(view.hits["wire"]) for view in views) == 58
 
 
-def test_number_of_planes_can_be_limited(hits):
-    assert [view.title[:14] for view in busiest_planes(hits, most=1)] == ["TPC 1, plane W"]
+def test_planes_and_tpc_can_be_chosen(hits):
+    assert [view.title[:14] for view in busiest_planes(hits, Choice(planes=(2,)))] == ["TPC 1, plane W"]
+    there = sorted(set(hits["tpc"].tolist()))
+    for tpc in there:
+        assert {view.title.partition(",")[0] for view in busiest_planes(hits, Choice(tpc=tpc))} == {
+            f"TPC {tpc}"
+        }
+    assert busiest_planes(hits, Choice(tpc=max(there) + 1)) == []
+
+
+@pytest.mark.parametrize("colour", get_args(Colour))
+def test_colours_differ(hits, colour):
+    def picture(name: str) -> bytes:
+        views = [view._replace(colour=name) for view in busiest_planes(hits)]
+        return figure_bytes(draw_planes(views), "png")
+
+    others = set(get_args(Colour)) - {colour}
+    assert picture(colour) not in {picture(other) for other in others}
+
+
+def test_score_has_a_bar_that_names_it(hits):
+    views = [view._replace(colour="michel") for view in busiest_planes(hits)]
+    assert b"<!-- score michel -->" in figure_bytes(draw_planes(views), "svg")
+
+
+@pytest.mark.parametrize("text", ["", "1", "1:2", "1:2:3:4", "a:0:1", "1.5:0:1"])
+def test_what_is_no_event_is_refused(text):
+    with pytest.raises(ConfigError, match="expected RUN:SUBRUN:EVENT"):
+        event_numbers(text)
+
+
+def test_event_is_found_by_its_numbers_in_file_and_campaign(simulated, make_campaign, tmp_path):
+    with open_events(simulated, ReaderOptions()) as file:
+        ids = [summary.id for summary in file.summaries()]
+    by_number, by_place = (
+        draw_source(simulated, tmp_path / f"{n}.png", choice, ReaderOptions()).read_bytes()
+        for n, choice in enumerate((Choice(event=tuple(ids[1])), Choice(1)))
+    )
+    assert by_number == by_place
+    with pytest.raises(DataError, match="run 9 subrun 9 event 9: there is no such event"):
+        draw_source(simulated, tmp_path / "no.png", Choice(event=(9, 9, 9)), ReaderOptions())
+    workdir = make_campaign().workdir
+    with pytest.raises(DataError, match="run 9 subrun 9 event 9: the event has nothing to draw"):
+        draw_source(workdir, tmp_path / "no.png", Choice(event=(9, 9, 9)), ReaderOptions())
+    with pytest.raises(DataError, match="entry 0, TPC 7: the event has nothing to draw"):
+        draw_source(workdir, tmp_path / "no.png", Choice(tpc=7), ReaderOptions())
 
 
 @pytest.mark.parametrize(("kind", "magic"), [("png", PNG), ("svg", SVG)])
@@ -92,21 +142,21 @@ def test_other_hits_give_another_picture(hits):
 @pytest.mark.parametrize(("name", "magic"), [("event.png", PNG), ("deep/EVENT.SVG", SVG)])
 def test_event_of_a_file_is_drawn(simulated, tmp_path, name, magic):
     output = tmp_path / name
-    assert draw_source(simulated, output, 1, ReaderOptions()) == output
+    assert draw_source(simulated, output, Choice(1), ReaderOptions()) == output
     assert output.read_bytes().startswith(magic)
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
 def test_events_of_a_file_are_told_apart(simulated, tmp_path):
     pictures = [
-        draw_source(simulated, tmp_path / f"{n}.png", n, ReaderOptions()).read_bytes() for n in (0, 1)
+        draw_source(simulated, tmp_path / f"{n}.png", Choice(n), ReaderOptions()).read_bytes() for n in (0, 1)
     ]
     assert pictures[0] != pictures[1]
 
 
 def test_event_of_a_finished_campaign_is_drawn(make_campaign, tmp_path):
     layout = make_campaign()
-    output = draw_source(layout.workdir, tmp_path / "event.svg", 0, ReaderOptions())
+    output = draw_source(layout.workdir, tmp_path / "event.svg", Choice(0), ReaderOptions())
     text = output.read_text()
     assert text.startswith("<?xml")
     assert "<!-- TPC 1, plane W: 18 hits -->" in text
@@ -115,31 +165,31 @@ def test_event_of_a_finished_campaign_is_drawn(make_campaign, tmp_path):
 @pytest.mark.parametrize("untrained", [True, False])
 def test_picture_of_scores_that_mean_nothing_says_so(make_campaign, tmp_path, untrained):
     layout = make_campaign(untrained=untrained)
-    output = draw_source(layout.workdir, tmp_path / "event.svg", 0, ReaderOptions())
+    output = draw_source(layout.workdir, tmp_path / "event.svg", Choice(0), ReaderOptions())
     assert (f"<!-- {UNTRAINED_WARNING} -->" in output.read_text()) is untrained
 
 
 @pytest.mark.parametrize("name", ["event.gif", "event", "event.png.txt", "png"])
 def test_unknown_kind_of_picture_is_refused(simulated, tmp_path, name):
     with pytest.raises(ConfigError, match=rf"--output: unknown kind of picture .*found {name}\)"):
-        draw_source(simulated, tmp_path / name, 0, ReaderOptions())
+        draw_source(simulated, tmp_path / name, Choice(0), ReaderOptions())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_entry_that_a_campaign_does_not_have_is_refused(make_campaign, tmp_path):
     with pytest.raises(DataError, match="entry 1: the event has nothing to draw"):
-        draw_source(make_campaign().workdir, tmp_path / "event.png", 1, ReaderOptions())
+        draw_source(make_campaign().workdir, tmp_path / "event.png", Choice(1), ReaderOptions())
 
 
 @pytest.mark.parametrize("entry", [2, 1000])
 def test_entry_that_a_file_does_not_have_is_refused(simulated, tmp_path, entry):
     with pytest.raises(DataError, match=f"entry {entry}: there is no such event"):
-        draw_source(simulated, tmp_path / "event.png", entry, ReaderOptions())
+        draw_source(simulated, tmp_path / "event.png", Choice(entry), ReaderOptions())
 
 
 def test_folder_without_a_campaign_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no finished campaign is here"):
-        draw_source(tmp_path, tmp_path / "event.png", 0, ReaderOptions())
+        draw_source(tmp_path, tmp_path / "event.png", Choice(0), ReaderOptions())
 
 
 def test_event_without_charge_is_refused(tmp_path):
@@ -147,10 +197,10 @@ def test_event_without_charge_is_refused(tmp_path):
     with NativeWriter(tmp_path / "a.h5", detector) as writer:
         writer.write(Event(EventId(1, 0, 1), 0, detector, 6000, None, Hits.empty()))
     with pytest.raises(DataError, match="the event has nothing to draw"):
-        draw_source(tmp_path / "a.h5", tmp_path / "event.png", 0, ReaderOptions())
+        draw_source(tmp_path / "a.h5", tmp_path / "event.png", Choice(0), ReaderOptions())
 
 
 def test_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "a.h5").write_text("text " * 200)
     with pytest.raises(DataError, match=r"a\.h5: this is a file of an unknown format"):
-        draw_source(tmp_path / "a.h5", tmp_path / "event.png", 0, ReaderOptions())
+        draw_source(tmp_path / "a.h5", tmp_path / "event.png", Choice(0), ReaderOptions())
