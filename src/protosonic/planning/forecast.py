@@ -59,13 +59,11 @@ class Forecast:
 def request_s(scenario: Scenario) -> float:
     """Seconds from sending a request to its answer at an endpoint with nothing else to do."""
     hits = min(scenario.clients.hits_per_request, scenario.workload.hits_per_event)
-    server, network = scenario.server, scenario.network
+    network = scenario.network
     bits = 8 * scenario.clients.sent_per_hit * hits
-    links = (network.client_gbps, network.site_gbps, server.ingress_gbps)
+    links = (network.client_gbps, network.site_gbps, scenario.server.ingress_gbps)
     transfer_s = max((bits / (1e9 * gbps) for gbps in links if gbps is not None), default=0.0)
-    return (
-        transfer_s + network.round_trip_ms / 1e3 + server.request_overhead_ms / 1e3 + hits / server.hits_per_s
-    )
+    return transfer_s + network.round_trip_ms / 1e3 + gpu_s_per_request(scenario)
 
 
 def step_alone_s(scenario: Scenario) -> float:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from protosonic.campaign.provenance import read_campaign
+from protosonic.campaign.records import PartitionStatus, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,8 @@ def measured_values(layout: Layout) -> dict[str, Any]:
     """Read what a campaign measured: events, hits of an event, bytes of a hit, CPU rate, preparation.
 
     Only what its records hold is given. The hits/s of a GPU follow from the seconds that the server computed for each
-    request; where several instances or clients share the GPU they are too low.
+    request; where several instances or clients share the GPU they are too low. The CPU rate is that of a job, with as many
+    threads as it had.
 
     Raises
     ------
@@ -38,10 +40,10 @@ def measured_values(layout: Layout) -> dict[str, Any]:
         values["workload.prepare_s"] = prepare_s / n_events
     on_cpu = seconds = 0.0
     for path in layout.status("x").parent.glob("*.json"):
-        status = json.loads(path.read_bytes())
-        if {use["backend"] for use in status["backends"]} == {"onnxruntime"}:
-            on_cpu += sum(use["hits"] for use in status["backends"])
-            seconds += status["seconds"]
+        status = read_record(path, PartitionStatus)
+        if {use.backend for use in status.backends} == {"onnxruntime"}:
+            on_cpu += sum(use.hits for use in status.backends)
+            seconds += status.seconds
     if on_cpu:
         values["workload.cpu_hits_per_s"] = on_cpu / seconds
     return values | _of_endpoints(campaign["dispatch"]["endpoints"])

@@ -176,19 +176,14 @@ def _changes(scenario: Scenario, at: Forecast) -> list[Change]:
         candidates.append(("requests of 4,096 hits", {"clients.hits_per_request": 4096}))
     if not server.dynamic_batching and server.request_overhead_ms:
         candidates.append(("dynamic batching", {"server.dynamic_batching": True}))
-    links = {
-        "server.ingress_gbps": "into the servers",
-        "network.site_gbps": "out of each site",
-        "network.client_gbps": "of each job",
-    }
-    values = {
-        "server.ingress_gbps": server.ingress_gbps,
-        "network.site_gbps": network.site_gbps,
-        "network.client_gbps": network.client_gbps,
-    }
+    links = [
+        ("server.ingress_gbps", "into the servers", server.ingress_gbps),
+        ("network.site_gbps", "out of each site", network.site_gbps),
+        ("network.client_gbps", "of each job", network.client_gbps),
+    ]
     candidates += [
-        (f"{2 * gbps:g} Gb/s {links[key]} instead of {gbps:g}", {key: 2 * gbps})
-        for key, gbps in values.items()
+        (f"{2 * gbps:g} Gb/s {where} instead of {gbps:g}", {key: 2 * gbps})
+        for key, where, gbps in links
         if gbps is not None
     ]
     found = []

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import simpy
 
 from protosonic.inference.concurrency import AdaptiveLimit
+from protosonic.inference.endpoint_options import EndpointOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from protosonic.planning.scenario import Scenario
 
@@ -24,9 +25,8 @@ __all__ = ["Simulated", "simulate"]
 
 MOST_REQUESTS = 150_000
 """Of a simulation; of larger ones a part with the same number of clients for each GPU stands for all."""
-LATENCY_TARGET_S = 2.0
-MOST_IN_FLIGHT = 64
 REFUSED_PAUSE_S = 0.1
+"""After which a refused request is sent again, unless the limit asks for more."""
 
 
 @dataclass
@@ -141,18 +141,18 @@ class _Client:
     """A job: one event after the other; the part beside the classification first."""
 
     def __init__(
-        self, env: simpy.Environment, scenario: Scenario, server: _Server, site: _Link, seed: str
+        self, env: simpy.Environment, scenario: Scenario, server: _Server, links: Sequence[_Link], seed: str
     ) -> None:
         self.env, self.scenario, self.server = env, scenario, server
-        self.ways = [_Link(env, scenario.network.client_gbps), site]
+        self.ways = [_Link(env, scenario.network.client_gbps), *links]
         self.random = random.Random(seed)  # noqa: S311 (no secret)
-        self.limit = AdaptiveLimit(MOST_IN_FLIGHT, LATENCY_TARGET_S, clock=lambda: float(env.now))
+        usual = EndpointOptions("grpc://usual:8001")
+        self.limit = AdaptiveLimit(usual.max_in_flight, usual.latency_target_s, clock=lambda: float(env.now))
         self.in_flight = 0
         self.room: simpy.Event | None = None
         self.steps: list[tuple[float, float, float]] = []
 
-    def run(self, ingress: _Link, start_s: float) -> Generator[simpy.Event, Any, None]:
-        self.ways.append(ingress)
+    def run(self, start_s: float) -> Generator[simpy.Event, Any, None]:
         yield self.env.timeout(start_s)
         work = self.scenario.workload
         while True:
@@ -235,11 +235,13 @@ def simulate(scenario: Scenario, clients: int, *, events: int = 4, seed: int = 1
     share = part * network.sites / n_sites
     sites = [_Link(env, network.site_gbps and network.site_gbps * share) for _ in range(n_sites)]
     ingress = _Link(env, scenario.server.ingress_gbps and scenario.server.ingress_gbps * part)
-    jobs = [_Client(env, scenario, server, sites[i % n_sites], f"{seed}/{i}") for i in range(shown)]
+    jobs = [
+        _Client(env, scenario, server, (sites[i % n_sites], ingress), f"{seed}/{i}") for i in range(shown)
+    ]
     # Jobs start at different times: on a cluster they do, and in step they would wait for each other for ever.
     first_s = scenario.workload.other_s + scenario.workload.prepare_s
     for number, job in enumerate(jobs):
-        env.process(job.run(ingress, first_s * number / shown))
+        env.process(job.run(first_s * number / shown))
     while sum(len(job.steps) for job in jobs) < 2 * shown:
         env.step()
     begin, busy, calls, hits = env.now, server.busy_s, server.calls, server.hits

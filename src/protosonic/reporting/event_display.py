@@ -264,7 +264,7 @@ def _views_of_file(source: Path, choice: Choice, options: ReaderOptions) -> list
         entry: int | None = choice.entry
         if choice.event is not None:
             wanted = EventId(*choice.event)
-            entry = next((n for n, summary in enumerate(file.summaries()) if summary.id == wanted), None)
+            entry = next((summary.entry for summary in file.summaries() if summary.id == wanted), None)
         event = None if entry is None else next((event for event in file.read([entry])), None)
     if event is None:
         raise DataError("there is no such event", code="no-events", file=source, where=str(choice))

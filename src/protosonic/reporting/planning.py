@@ -22,6 +22,7 @@ __all__ = ["draw_plan", "print_plan"]
 COLOUR, KNEE_COLOUR = "#0072B2", "#D55E00"
 MOST_CHANGES = 5
 AT_THE_KNEE = 0.75
+"""Of the throughput of the busiest resource: from here on it is named as what limits next."""
 LIMITS = {
     CLIENTS: "there are few clients, and nothing else is busy all the time",
     "gpus": "the GPUs compute all the time",

@@ -51,6 +51,7 @@ def watch_campaign(layout: Layout, *, failed: bool, interval_s: float, metrics: 
     """
     console = Console(highlight=False)
     looks = _looks(layout, interval_s, metrics)
+    state = None
     with suppress(KeyboardInterrupt):  # the way to end it early
         if console.is_terminal:
             with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -63,7 +64,7 @@ def watch_campaign(layout: Layout, *, failed: bool, interval_s: float, metrics: 
                 if line != said:
                     console.print(line, soft_wrap=True, markup=False)
                     said = line
-    print_state(read_state(layout), failed=failed)
+    print_state(state or read_state(layout), failed=failed)
 
 
 def _looks(layout: Layout, interval_s: float, metrics: Path | None) -> Iterator[CampaignState]:

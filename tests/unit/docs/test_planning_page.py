@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -68,8 +69,6 @@ def test_page_has_every_scan() -> None:
 
 
 def test_rates_of_a_campaign_are_those_of_its_records(finished: Path) -> None:
-    import json
-
     plan = json.loads(protosonic("plan", "--from", str(finished), "--json"))
     campaign = json.loads((finished / "results/demo/campaign.json").read_text(encoding="utf-8"))
     work = plan["scenario"]["workload"]
