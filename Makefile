@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt
 DEMO := data/.demo
 
-.PHONY: run test integration cluster relocatable lint format generated constraints clean
+.PHONY: run test integration cluster relocatable docs lint format generated constraints clean
 
 run: $(VENV)/.installed $(DEMO)
 	$(BIN)/protosonic run config/config.yaml
@@ -28,6 +28,10 @@ cluster: $(VENV)/.clustered
 relocatable: $(VENV)/.installed
 	$(PIP_INSTALL) --editable '.[report,pack]'
 	$(BIN)/protosonic environment pack protosonic-relocatable.tar.gz
+
+# The documentation as a site, in build/docs/index.html.
+docs: $(VENV)/.tested
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env docs build/docs
 
 lint: $(VENV)/.trained
 	$(BIN)/ruff check
