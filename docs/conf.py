@@ -6,6 +6,7 @@ between pages.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from protosonic import __version__
@@ -31,10 +32,16 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_google_docstring = False
 napoleon_numpy_docstring = True
+# Attributes of data classes are described once, and their types stand in the signature.
+napoleon_use_ivar = True
+napoleon_attr_annotations = False
+# Here they say in a sentence what comes; napoleon would take the sentence for a type.
+napoleon_custom_sections = ["Returns", "Yields"]
 
 nitpicky = True
 # Types of other packages are not looked up, because that takes the network; what this package names must exist.
-nitpick_ignore_regex = [(r"py:.*", r"(?!protosonic\b).*")]
+# Docstrings also name modules that are not public and have no page.
+nitpick_ignore_regex = [(r"py:.*", r"(?!protosonic\b).*"), ("py:mod", ".*")]
 
 html_theme = "furo"
 html_title = f"protosonic {__version__}"
@@ -56,6 +63,33 @@ def _lead_inside(_app: Sphinx, _docname: str, source: list[str]) -> None:
         source[0] = source[0].replace(f"]({file}", f"]({page}")
 
 
+_ONE_LINERS: dict[str, list[str]] = {}
+
+
+def _before_napoleon(_app: Sphinx, what: str, name: str, *described: object) -> None:
+    """Keep from napoleon what it would take for something else."""
+    lines = described[-1]
+    assert isinstance(lines, list)
+    if what in {"attribute", "data", "property"}:
+        # It would take what stands before a colon for the type.
+        _ONE_LINERS[name] = list(lines)
+    elif "Attributes" in lines:
+        # "model, version" are two names; Sphinx would take what stands before the space for the type.
+        start = lines.index("Attributes")
+        lines[start:] = [
+            line.replace(" ", "") if re.fullmatch(r"\w+(, \w+)+", line) else line for line in lines[start:]
+        ]
+
+
+def _after_napoleon(_app: Sphinx, _what: str, name: str, *described: object) -> None:
+    lines = described[-1]
+    assert isinstance(lines, list)
+    lines[:] = _ONE_LINERS.pop(name, lines)
+
+
 def setup(app: Sphinx) -> None:
     """Register what is done to every page."""
     app.connect("source-read", _lead_inside)
+    # The priority of napoleon is 500.
+    app.connect("autodoc-process-docstring", _before_napoleon, priority=400)
+    app.connect("autodoc-process-docstring", _after_napoleon, priority=600)

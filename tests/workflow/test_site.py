@@ -42,4 +42,8 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 def test_links_between_pages_lead_to_sections_that_exist(site: Path) -> None:
     for page in site.glob("*.html"):
         for target, anchor in re.findall(r'href="([\w.-]*\.html)#([^"]+)"', page.read_text(encoding="utf-8")):
-            assert f'id="{anchor}"' in (site / target).read_text(encoding="utf-8"), (page.name, target, anchor)
+            assert f'id="{anchor}"' in (site / target).read_text(encoding="utf-8"), (
+                page.name,
+                target,
+                anchor,
+            )
