@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from protosonic.campaign.brake import Brake
 from protosonic.campaign.last_run import remove_stale_locks
+from protosonic.campaign.view import show_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,10 +35,13 @@ class Ended(NamedTuple):
         Its exit code; negative where a signal killed it.
     interrupted
         Whether a signal to it or to this process, or the brake, ended it.
+    asked
+        Whether it was a signal to this process.
     """
 
     code: int
     interrupted: bool
+    asked: bool = False
 
 
 class Snakemake:
@@ -88,7 +92,8 @@ class Snakemake:
                     signal.signal(number, handler)
         if code < 0:  # as the kernel does that lacks memory; it has left its locks, and we hold the campaign
             remove_stale_locks(self._layout)
-        return Ended(code, bool(signals) or code < 0 or self.brake.was_pulled)
+            show_cursor()
+        return Ended(code, bool(signals) or code < 0 or self.brake.was_pulled, bool(signals))
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
         pause = WATCH_S
