@@ -144,6 +144,6 @@ def _limit_of_endpoint(endpoint: Mapping[str, Any]) -> str:
             f"the network and other requests of the same client. More clients, or a nearer endpoint, would make it faster."
         )
     return (
-        f"{name} computed for {compute_ms:,.1f} of {latency_ms:,.0f} ms of a request (median), with {queue_ms:,.1f} ms in its queue: "
-        f"it had little to spare."
+        f"{name} had little to spare: it computed for {compute_ms:,.1f} ms on average, after {queue_ms:,.1f} ms in its queue, "
+        f"of the {latency_ms:,.0f} ms that a request took (median)."
     )
