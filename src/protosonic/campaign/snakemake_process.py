@@ -79,10 +79,10 @@ class Snakemake:
             signals: list[int] = []
 
             def end(number: int, _: FrameType | None) -> None:
-                # A terminal sends Ctrl-C to Snakemake as well, which then ends its jobs; a batch system only asks us.
+                # A terminal sends Ctrl-C to Snakemake as well, which then ends its jobs; a batch system only asks us. The
+                # interrupt can be lost in Snakemake, where a finalizer happens to run; what is sent here sets a flag.
                 signals.append(number)
-                if number == signal.SIGTERM:
-                    process.terminate()
+                process.terminate()
 
             before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
             try:
