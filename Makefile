@@ -56,9 +56,9 @@ constraints: $(VENV)/.tested
 	(sed '/^[^#]/d' envs/constraints.txt; $(BIN)/pip list --format=freeze --exclude-editable | grep -v -E '^(pip|setuptools)==') > envs/constraints.txt.part
 	mv envs/constraints.txt.part envs/constraints.txt
 
-# With PyTorch, for training and for the types of its code.
+# With PyTorch, for training and for the types of its code, and with what drives a browser.
 $(VENV)/.trained: $(VENV)/.tested
-	$(PIP_INSTALL) --editable '.[report,test,train]'
+	$(PIP_INSTALL) --editable '.[report,test,test-browser,train]'
 	touch $@
 
 $(VENV)/.clustered: $(VENV)/.tested

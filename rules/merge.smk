@@ -7,7 +7,12 @@ rule merge:
     output:
         hits=directory("<results>/hits"),
         accounting="<results>/accounting.parquet",
-        campaign="<results>/campaign.json",
+        campaign=report(
+            "<results>/campaign.json",
+            caption="../workflow/report/campaign.rst",
+            category="Campaign",
+            labels={"what": "provenance"},
+        ),
     log:
         "<logs>/merge.log",
     benchmark:

@@ -4,7 +4,12 @@ rule report:
         accounting="<results>/accounting.parquet",
         campaign="<results>/campaign.json",
     output:
-        report="<results>/report.html",
+        report=report(
+            "<results>/report.html",
+            caption="../workflow/report/report.rst",
+            category="Campaign",
+            labels={"what": "report"},
+        ),
     log:
         "<logs>/report.log",
     benchmark:
@@ -17,11 +22,13 @@ rule report:
     params:
         campaign=CAMPAIGN.layout.name,
         failures=CAMPAIGN.layout.failures,
+        options=CAMPAIGN.report_options,
         digest=CAMPAIGN.digest("campaign.name"),
     message:
         "Write the report"
     shell:
-        "protosonic --failures {params.failures} report . --campaign {params.campaign} > {log} 2>&1"
+        "protosonic --failures {params.failures} report . --campaign {params.campaign}"
+        " {params.options} > {log} 2>&1"
 
 
 rule accept:

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells give it."""
+"""Exit code after Ctrl-C, as shells give it, and of a run after SIGTERM."""
 
 
 class ProtosonicError(Exception):
@@ -211,7 +211,7 @@ def classify_os_error(error: OSError) -> ProtosonicError | None:
 
 def exit_codes() -> dict[int, str]:
     """Give every exit code with its meaning, for the documentation and the tests."""
-    codes = {0: "Done.", INTERRUPTED: "Interrupted from the keyboard."}
+    codes = {0: "Done.", INTERRUPTED: "Interrupted: Ctrl-C, or SIGTERM to a run."}
     classes = [ProtosonicError]
     while classes:
         cls = classes.pop(0)

@@ -28,11 +28,14 @@ class CampaignRun:
         The working directory.
     config
         Sections of the configuration; the CPU is the default backend.
+    view
+        What a run shows; tests read from Snakemake's own messages what it did.
     """
 
     workdir: Path
     config: dict[str, Any]
     name: str = "test"
+    view: str = "snakemake"
     outputs: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -57,6 +60,8 @@ class CampaignRun:
             str(self.workdir),
             "--cores",
             str(cores),
+            "--view",
+            self.view,
             *(["--", *arguments] if arguments else []),
         ]
 

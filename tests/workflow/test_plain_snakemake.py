@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 from pathlib import Path
@@ -97,3 +98,18 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(make_campaign, simul
     assert not campaign.results.exists()
     refusal = protosonic("verify", str(campaign.workdir), expect=ConfigError.exit_code)
     assert "no finished campaign is here" in refusal
+
+
+def test_report_of_snakemake_holds_that_of_the_campaign_with_captions(linear, tmp_path):
+    page = tmp_path / "snakemake.html"
+    config = linear.write_config()
+    snakemake(
+        linear.workdir, "--snakefile", str(SNAKEFILE), "--configfile", str(config), "--report", str(page)
+    )
+    text = page.read_text(encoding="utf-8")
+    for caption in ("report", "campaign", "workflow"):
+        words = (SNAKEFILE.parent / f"report/{caption}.rst").read_text(encoding="utf-8").split()
+        assert " ".join(words[:6]) in text
+    own = (linear.results / "report.html").read_bytes()
+    # Snakemake embeds files as they are, in Base64 that begins anywhere.
+    assert base64.b64encode(own[: len(own) // 3 * 3]).decode() in text

@@ -20,8 +20,10 @@ from protosonic.campaign.records import Plan, RunRecord, read_record
 from protosonic.campaign.slices import RULES_AFTER_SLICES, slices_of
 from protosonic.campaign.slurm import settle_jobs, slurm_arguments
 from protosonic.campaign.snakemake_process import Snakemake
+from protosonic.campaign.view import view_arguments
 from protosonic.config import load_settings
 from protosonic.errors import (
+    INTERRUPTED,
     AcceptanceError,
     ConfigError,
     IncompleteError,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from protosonic.campaign.brake import Brake
     from protosonic.campaign.inputs import InputFile
     from protosonic.campaign.snakemake_process import Ended
+    from protosonic.campaign.view import View
     from protosonic.config import Settings
 
 __all__ = [
@@ -129,6 +132,7 @@ def run_campaign(
     site: Path | None = None,
     targets: Sequence[str] = (),
     prepare: Callable[[Layout, Settings], None] = refuse_closed,
+    view: View = "auto",
 ) -> int:
     """Run a campaign to its end and print what came out.
 
@@ -150,6 +154,8 @@ def run_campaign(
         Files to make, below the working directory; the whole campaign by default.
     prepare
         Called in the working directory before snakemake starts, while nothing else works on the campaign.
+    view
+        What is shown meanwhile; see :func:`protosonic.campaign.view.view_arguments`.
 
     Returns
     -------
@@ -175,9 +181,10 @@ def run_campaign(
         files = [] if TARGETS_WITHOUT_INPUTS.intersection(arguments) else find_inputs(settings)
         layout = Layout(settings.campaign.name)
         with hold_campaign(layout) as lock:
+            # What the user adds comes later, and counts.
+            place = command.index("--workflow-profile")
+            command[place:place] = view_arguments(layout, view, arguments)
             if executor == "slurm":
-                # What the user adds comes later, and counts.
-                place = command.index("--workflow-profile")
                 command[place:place] = slurm_arguments(layout)
             if not DRY_RUN.intersection(arguments) and (executor == "slurm" or _was_on_slurm(layout)):
                 settle_jobs(layout)
@@ -200,7 +207,11 @@ def run_campaign(
     if is_complete and not targets and layout.campaign.exists() and not DRY_RUN.intersection(arguments):
         is_new = layout.campaign.stat().st_mtime >= start
         print_summary(layout, seconds if is_new else None)
-    exit_code = _conclude(ended.code, failures, workdir)
+    if ended.asked and ended.code:
+        print("interrupted; the same command goes on where it ended", file=sys.stderr)  # noqa: T201
+        exit_code = INTERRUPTED
+    else:
+        exit_code = _conclude(ended.code, failures, workdir)
     if snakemake.brake.was_pulled:
         exit_code = _all_failed(snakemake.brake, workdir)
     end_run(layout, record, exit_code)
@@ -294,7 +305,9 @@ def _conclude(code: int, failures: list[Failure], workdir: Path) -> int:
     if worst:
         return worst[0].exit_code
     error: ProtosonicError = WorkflowError(
-        "snakemake failed", found=f"exit code {code}", hint="Its messages are above"
+        "snakemake failed",
+        found=f"exit code {code}",
+        hint="Its messages are above, and all that it said is in .snakemake/log/ of the working directory",
     )
     if shutil.disk_usage(workdir).free < DISK_IS_FULL_BYTES:
         # Then no job could leave a record.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from protosonic.campaign.records import PlannedPartition
+    from protosonic.campaign.view import View
     from protosonic.config import Settings
 
 __all__ = ["choose_pilot", "measure_pilot", "run_with_pilot"]
@@ -44,6 +45,7 @@ def run_with_pilot(
     *,
     site: Path | None = None,
     prepare: Callable[[Layout, Settings], None] = refuse_closed,
+    view: View = "auto",
 ) -> int:
     """Run some partitions first; go on with the rest, sized by what they took, if not too many events failed.
 
@@ -76,6 +78,7 @@ def run_with_pilot(
             site=site,
             targets=[str(path) for path in targets],
             prepare=first,
+            view=view,
         )
 
     if not _is_released(layout):

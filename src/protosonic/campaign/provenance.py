@@ -32,11 +32,16 @@ def read_campaign(layout: Layout) -> dict[str, Any]:
     VerificationError
         It is missing or damaged.
     """
+    return read_campaign_file(layout.campaign)
+
+
+def read_campaign_file(path: Path) -> dict[str, Any]:
+    """Read a ``campaign.json`` wherever it lies; raises as :func:`read_campaign`."""
     try:
-        content: dict[str, Any] = json.loads(layout.campaign.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise VerificationError(
-            "cannot be read", file=layout.campaign, found=str(error), hint="Run the campaign again"
+            "cannot be read", file=path, found=str(error), hint="Run the campaign again"
         ) from error
     return content
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from protosonic.campaign.brake import Brake
 from protosonic.campaign.last_run import remove_stale_locks
+from protosonic.campaign.view import show_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,10 +35,13 @@ class Ended(NamedTuple):
         Its exit code; negative where a signal killed it.
     interrupted
         Whether a signal to it or to this process, or the brake, ended it.
+    asked
+        Whether it was a signal to this process.
     """
 
     code: int
     interrupted: bool
+    asked: bool = False
 
 
 class Snakemake:
@@ -75,10 +79,10 @@ class Snakemake:
             signals: list[int] = []
 
             def end(number: int, _: FrameType | None) -> None:
-                # A terminal sends Ctrl-C to Snakemake as well, which then ends its jobs; a batch system only asks us.
+                # A terminal sends Ctrl-C to Snakemake as well, which then ends its jobs; a batch system only asks us. The
+                # interrupt can be lost in Snakemake, where a finalizer happens to run; what is sent here sets a flag.
                 signals.append(number)
-                if number == signal.SIGTERM:
-                    process.terminate()
+                process.terminate()
 
             before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
             try:
@@ -88,7 +92,8 @@ class Snakemake:
                     signal.signal(number, handler)
         if code < 0:  # as the kernel does that lacks memory; it has left its locks, and we hold the campaign
             remove_stale_locks(self._layout)
-        return Ended(code, bool(signals) or code < 0 or self.brake.was_pulled)
+            show_cursor()
+        return Ended(code, bool(signals) or code < 0 or self.brake.was_pulled, bool(signals))
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
         pause = WATCH_S

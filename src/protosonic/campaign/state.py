@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from protosonic.campaign.layout import Layout
     from protosonic.campaign.problems import Problem
 
-__all__ = ["CampaignState", "LifeCycle", "read_state"]
+__all__ = ["CampaignState", "LifeCycle", "read_state", "read_statuses"]
 
 LifeCycle = Literal["draft", "planned", "running", "incomplete", "complete", "closed", "published"]
 
@@ -94,7 +94,7 @@ def read_state(layout: Layout) -> CampaignState:
         return _without_plan(layout, host, last)
     plan = read_record(layout.plan, Plan)
     paths = {partition.id: partition.path for partition in plan.partitions}
-    statuses, newest = _statuses(layout, paths)
+    statuses, newest = read_statuses(layout, paths)
     failed = {name for name, status in statuses.items() if status.get("state") == "failed"}
     missing = [name for name in paths if name not in statuses]
     codes = Counter(_code(event.reason) for event in plan.refused)
@@ -184,7 +184,7 @@ def _is_published(layout: Layout) -> bool:
     return bool(record["campaign_sha256"] == sha256_of(layout.campaign))
 
 
-def _statuses(layout: Layout, planned: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], float]:
+def read_statuses(layout: Layout, planned: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], float]:
     """Read the statuses of planned partitions, and when the newest was written.
 
     They are read as plain JSON: thousands of them are checked by the merge, not here.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import shutil
 import sys
 from functools import cached_property
@@ -167,6 +168,13 @@ class CampaignWorkflow:
         """The model file, if one is configured; the bundled one comes with the package."""
         path = self.settings.model.path
         return [] if path == BUNDLED else [path]
+
+    @property
+    def report_options(self) -> str:
+        """What ``protosonic report`` is told."""
+        report = self.settings.report
+        reference = [] if report.reference is None else ["--reference", report.reference]
+        return shlex.join([*reference, "--events", str(report.events)])
 
     @property
     def training_options(self) -> str:

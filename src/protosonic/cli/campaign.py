@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -42,6 +42,12 @@ def run(
     reopen: Annotated[
         bool, typer.Option("--reopen", help="Go on with a campaign that was closed with known failures.")
     ] = False,
+    view: Annotated[
+        Literal["auto", "live", "plain", "snakemake"],
+        typer.Option(
+            help="Redrawn in place, a line now and then, or Snakemake's own messages; auto is live on a terminal, else plain."
+        ),
+    ] = "auto",
 ) -> None:
     """Run a campaign: files to dataset and report.
 
@@ -57,9 +63,13 @@ def run(
         from protosonic.campaign.pilot import run_with_pilot
 
         raise typer.Exit(
-            run_with_pilot(config, workdir, profile, cores, context.args, pilot, site=site, prepare=prepare)
+            run_with_pilot(
+                config, workdir, profile, cores, context.args, pilot, site=site, prepare=prepare, view=view
+            )
         )
-    raise typer.Exit(run_campaign(config, workdir, profile, cores, context.args, site=site, prepare=prepare))
+    raise typer.Exit(
+        run_campaign(config, workdir, profile, cores, context.args, site=site, prepare=prepare, view=view)
+    )
 
 
 run_info = app.registered_commands[-1]

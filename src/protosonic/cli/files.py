@@ -98,8 +98,10 @@ def convert(
 
 @app.command()
 def display(
-    source: Annotated[Path, typer.Argument(help="Input file, or folder of a finished campaign.")],
-    output: Annotated[Path, typer.Option(help="PNG or SVG file to write.")] = Path("event.png"),
+    source: Annotated[
+        Path, typer.Argument(help="Input file, folder of a finished campaign, or Parquet file of hits.")
+    ],
+    output: Annotated[Path, typer.Option(help="PNG, SVG or HTML file to write.")] = Path("event.png"),
     entry: Annotated[int, typer.Option(min=0, help="Position of the event in the file.")] = 0,
     event: Annotated[str | None, typer.Option(help="RUN:SUBRUN:EVENT instead of the position.")] = None,
     tpc: Annotated[
@@ -109,9 +111,16 @@ def display(
         list[int] | None, typer.Option(min=0, max=2, help="Plane: 0 U, 1 V, 2 W; repeat it for several.")
     ] = None,
     colour: Annotated[
-        Literal["class", "track", "em", "none", "michel", "backend"],
-        typer.Option(help="What colours scored hits: class, a score, or backend."),
+        Literal["class", "track", "em", "none", "michel", "backend", "truth"],
+        typer.Option(help="What colours hits: class, a score, backend, or truth where it is known."),
     ] = "class",
+    behind: Annotated[
+        Path | None,
+        typer.Option("--input", help="Input file of a dataset's event: adds its charge and its truth."),
+    ] = None,
+    axes: Annotated[
+        Literal["wires", "cm"], typer.Option(help="Wires and ticks, or centimetres and microseconds.")
+    ] = "wires",
     detector: DetectorOption = None,
     charge_scale: ChargeScaleOption = None,
     tag: TagOption = "gauss",
@@ -122,11 +131,12 @@ def display(
     Example: [bold]protosonic display frames.tar.bz2 --detector protodune-hd --charge-scale 1e-3 --output event.png[/bold]
     """
     from protosonic.events.reader import ReaderOptions
-    from protosonic.reporting.event_display import Choice, draw_source, event_numbers
+    from protosonic.reporting.event_display import draw_source
+    from protosonic.reporting.event_views import Choice, event_numbers
 
     options = ReaderOptions(
         detector=detector, charge_scale=charge_scale, tag=tag, ticks_per_bin=ticks_per_bin
     )
     numbers = None if event is None else event_numbers(event)
     choice = Choice(entry, numbers, tpc, tuple(plane or (0, 1, 2)), colour)
-    typer.echo(draw_source(source, output, choice, options))
+    typer.echo(draw_source(source, output, choice, options, behind=behind, physical=axes == "cm"))

@@ -153,12 +153,21 @@ def accept(workdir: WorkdirArgument = Path(), campaign: CampaignOption = None) -
 
 
 @app.command(rich_help_panel=STAGES)
-def report(workdir: WorkdirArgument = Path(), campaign: CampaignOption = None) -> None:
+def report(
+    workdir: WorkdirArgument = Path(),
+    campaign: CampaignOption = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Results folder or Parquet file whose scores stand beside those of the campaign."),
+    ] = None,
+    events: Annotated[int, typer.Option(min=0, max=20, help="Events that are drawn.")] = 3,
+) -> None:
     """Write the HTML report of a finished campaign.
 
-    Example: [bold]protosonic report /data/demo[/bold]
+    Example: [bold]protosonic report /data/demo --reference /data/last-year/results/demo[/bold]
     """
     from protosonic.campaign.layout import Layout
     from protosonic.reporting.report import write_report
 
-    typer.echo(write_report(Layout.of_workdir(workdir, campaign)))
+    layout = Layout.of_workdir(workdir, campaign)
+    typer.echo(write_report(layout, reference=reference, events=events))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from protosonic.config.inputs import Input, Remote
+from protosonic.config.results import Acceptance, Merge, Report
 from protosonic.config.section import Section as _Section
 from protosonic.images.profiles import profile_names
 from protosonic.publish import sha256_of_json
@@ -28,6 +29,7 @@ __all__ = [
     "Pilot",
     "Preprocess",
     "Remote",
+    "Report",
     "Settings",
     "Training",
     "demo_settings",
@@ -335,29 +337,6 @@ class Inference(_Section):
         return self
 
 
-class Merge(_Section):
-    """How the dataset is cut into files."""
-
-    target_rows: int = Field(4_000_000, ge=1, description="Rows per Parquet file.")
-    row_group_rows: int = Field(250_000, ge=1, description="Rows per Parquet row group.")
-    bundle_partitions: int = Field(
-        100,
-        ge=1,
-        description="Partitions, on average, whose scores are merged first, in campaigns of over twice as many.",
-    )
-
-
-class Acceptance(_Section):
-    """When a campaign counts as good."""
-
-    max_quarantined_fraction: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="The run ends with exit code 5 when more of the planned events are quarantined.",
-    )
-
-
 class Training(_Section):
     """How the target ``train`` trains a network; a campaign does not use it."""
 
@@ -393,6 +372,7 @@ class Settings(_Section):
     inference: Inference = Field(default_factory=Inference, description="Where scores are computed.")
     merge: Merge = Field(default_factory=Merge, description="How the dataset is cut into files.")
     acceptance: Acceptance = Field(default_factory=Acceptance, description="When a campaign counts as good.")
+    report: Report = Field(default_factory=Report, description="What the report shows.")
     training: Training = Field(
         default_factory=Training,
         description="How the target train trains a network; a campaign does not use it.",

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["iterate_hits", "read_event"]
+__all__ = ["entry_of_event", "iterate_hits", "read_event"]
 
 
 def read_event(
-    results: Path, position: int, numbers: tuple[int, int, int] | None = None
+    dataset: Path, position: int, numbers: tuple[int, int, int] | None = None
 ) -> dict[str, NDArray[Any]]:
     """Read the hits of one event.
 
     Parameters
     ----------
-    results
-        Folder of the campaign's results.
+    dataset
+        Folder of the campaign's results, or one Parquet file of hits.
     position
         Position of the event among those with hits, in ascending order of their numbers.
     numbers
@@ -35,22 +35,44 @@ def read_event(
     -------
     The columns of the dataset; empty where there is no such event.
     """
-    accounting = pq.read_table(results / "accounting.parquet").to_pylist()
-    events = sorted(
-        (row["run"], row["subrun"], row["event"])
-        for row in accounting
-        if row["state"] == "done" and row["hits_done"]
-    )
     if numbers is None:
+        events = _events(dataset)
         if position >= len(events):
             return {}
         numbers = events[position]
-    run, subrun, event = numbers
-    wanted = (pc.field("run") == run) & (pc.field("subrun") == subrun) & (pc.field("event") == event)
-    table = ds.dataset(results / "hits", format="parquet").to_table(filter=wanted)
+    table = _hits(dataset).to_table(filter=_is_event(numbers))
     return {name: table[name].to_numpy() for name in table.column_names} if len(table) else {}
 
 
-def iterate_hits(results: Path, columns: Sequence[str]) -> Any:
-    """Iterate over the dataset in batches of some columns (``pyarrow.RecordBatch``)."""
-    return ds.dataset(results / "hits", format="parquet").to_batches(columns=list(columns))
+def entry_of_event(dataset: Path, numbers: tuple[int, int, int]) -> int | None:
+    """Give the position of an event in its input file; ``None`` where a single file of hits does not say it."""
+    accounting = dataset / "accounting.parquet"
+    if not accounting.exists():
+        return None
+    rows = pq.read_table(accounting, columns=["entry"], filters=_is_event(numbers))
+    return rows["entry"][0].as_py() if len(rows) else None
+
+
+def iterate_hits(dataset: Path, columns: Sequence[str]) -> Any:
+    """Iterate over the hits in batches of some columns (``pyarrow.RecordBatch``)."""
+    return _hits(dataset).to_batches(columns=list(columns))
+
+
+def _hits(dataset: Path) -> Any:
+    return ds.dataset(dataset / "hits" if dataset.is_dir() else dataset, format="parquet")
+
+
+def _is_event(numbers: tuple[int, int, int]) -> Any:
+    run, subrun, event = numbers
+    return (pc.field("run") == run) & (pc.field("subrun") == subrun) & (pc.field("event") == event)
+
+
+def _events(dataset: Path) -> list[tuple[int, int, int]]:
+    """List the events with hits, in ascending order."""
+    if dataset.is_dir():
+        rows = pq.read_table(dataset / "accounting.parquet").to_pylist()
+        rows = [row for row in rows if row["state"] == "done" and row["hits_done"]]
+    else:
+        columns = ["run", "subrun", "event"]
+        rows = pq.read_table(dataset, columns=columns).group_by(columns).aggregate([]).to_pylist()
+    return sorted((row["run"], row["subrun"], row["event"]) for row in rows)

@@ -77,6 +77,8 @@ class Detector:
         Nominal readout window in ticks (LArSoft ``NumberTimeSamples``); an event may state its own.
     tick_us
         Length of a tick in microseconds.
+    pitch_mm
+        Distance of neighbouring wires of each plane in millimetres.
     units
         Readout units in order of their channels.
     tables
@@ -90,6 +92,7 @@ class Detector:
     name: str
     n_ticks: int
     tick_us: float
+    pitch_mm: tuple[float, ...]
     units: tuple[ReadoutUnit, ...]
     tables: Mapping[tuple[int, int], NDArray[np.int32]]
     other_numberings: tuple[str, ...]
@@ -111,6 +114,7 @@ class Detector:
             name=data["name"],
             n_ticks=data["n_ticks"],
             tick_us=data["tick_us"],
+            pitch_mm=tuple(data["pitch_mm"]),
             units=tuple(
                 ReadoutUnit(tuple(unit["tpcs"]), tuple((first, count) for first, count in unit["channels"]))
                 for unit in data["units"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from protosonic.campaign.recovery import Recovery
     from protosonic.campaign.state import CampaignState
 
-__all__ = ["print_recovery", "print_state", "state_json", "state_lines"]
+__all__ = ["duration", "print_recovery", "print_state", "state_json", "state_lines"]
 
 MOST_CAUSES = 10
 MOST_LISTED = 20
@@ -80,7 +80,7 @@ def state_lines(state: CampaignState) -> list[str]:
     if state.hours_left is not None:
         rows["pace"] = (
             f"{state.partitions_per_hour:,} partitions an hour, {state.hits_per_s:,} hits/s; "
-            f"{_duration(state.hours_left)} left"
+            f"{duration(state.hours_left)} left"
         )
     head = f"[bold]{escape(state.campaign)}[/bold]: [{colour}]{state.state}[/{colour}]{_run_text(state)}"
     return [head, *(f"{name:<11} {escape(text)}" for name, text in rows.items())]
@@ -135,7 +135,8 @@ def _run_text(state: CampaignState) -> str:
     return f" (the last run ended at {run['ended']} with exit code {run['exit_code']})"
 
 
-def _duration(hours: float) -> str:
+def duration(hours: float) -> str:
+    """Say how long so many hours are."""
     if hours < 1 / 60:
         return "less than a minute"
     return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"

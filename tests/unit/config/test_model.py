@@ -79,6 +79,7 @@ def test_defaults_are_the_documented_ones():
         },
         "merge": {"target_rows": 4_000_000, "row_group_rows": 250_000, "bundle_partitions": 100},
         "acceptance": {"max_quarantined_fraction": 0.0},
+        "report": {"reference": None, "events": 3},
         "training": {
             "events": 40,
             "validation_events": 3,
@@ -370,6 +371,8 @@ OTHER = {
     "merge.row_group_rows": 1,
     "merge.bundle_partitions": 1,
     "acceptance.max_quarantined_fraction": 0.5,
+    "report.reference": "results/other",
+    "report.events": 1,
     "training.events": 240,
     "training.validation_events": 6,
     "training.held_out_events": 6,

@@ -133,6 +133,7 @@ def test_runs_of_a_table_rise_and_fall() -> None:
             "source": "here",
             "n_ticks": 10,
             "tick_us": 0.5,
+            "pitch_mm": [5.0],
             "units": [{"tpcs": [0], "channels": [[0, 6]]}],
             "wires": {"0/0": [[2, 3, -1], [3, 3, 1]]},
         }

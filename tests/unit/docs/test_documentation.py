@@ -78,6 +78,7 @@ def test_keys_that_the_documentation_names_exist():
             if key not in {
                 "campaign.json",
                 "pilot.json",
+                "report.html",
                 "model.untrained",
                 "model.py",
                 "model.onnx",

@@ -16,16 +16,15 @@ from protosonic.events.formats import open_events
 from protosonic.events.model import Event, EventId, Hits
 from protosonic.events.native_writer import NativeWriter
 from protosonic.events.reader import ReaderOptions
-from protosonic.reporting.event_display import (
-    CLASS_COLOURS,
+from protosonic.reporting.event_display import CLASS_COLOURS, draw_planes, draw_source, figure_bytes
+from protosonic.reporting.event_views import (
     Choice,
     Colour,
-    busiest_planes,
-    draw_planes,
-    draw_source,
+    PlaneView,
+    busiest,
     event_numbers,
-    figure_bytes,
     hit_classes,
+    views_of_hits,
 )
 from protosonic.reporting.terminal import UNTRAINED_WARNING
 from protosonic.simulation.files import simulate_files
@@ -67,6 +66,10 @@ def test_every_class_has_a_colour_of_its_own():
     assert len(set(CLASS_COLOURS.values())) == 4
 
 
+def busiest_planes(hits: dict[str, np.ndarray], choice: Choice | None = None) -> list[PlaneView]:
+    return busiest(views_of_hits(hits, choice or Choice()))
+
+
 def test_busiest_tpc_of_every_plane_is_shown(hits):
     views = busiest_planes(hits)
     assert [view.title for view in views] == [
@@ -90,17 +93,37 @@ def test_planes_and_tpc_can_be_chosen(hits):
 
 @pytest.mark.parametrize("colour", get_args(Colour))
 def test_colours_differ(hits, colour):
+    hits["truth"] = np.where(hits["hit"] % 3, "em", "none")
+
     def picture(name: str) -> bytes:
-        views = [view._replace(colour=name) for view in busiest_planes(hits)]
-        return figure_bytes(draw_planes(views), "png")
+        return figure_bytes(draw_planes(busiest_planes(hits), name), "png")
 
     others = set(get_args(Colour)) - {colour}
     assert picture(colour) not in {picture(other) for other in others}
 
 
 def test_score_has_a_bar_that_names_it(hits):
-    views = [view._replace(colour="michel") for view in busiest_planes(hits)]
-    assert b"<!-- score michel -->" in figure_bytes(draw_planes(views), "svg")
+    assert b"<!-- score michel -->" in figure_bytes(draw_planes(busiest_planes(hits), "michel"), "svg")
+
+
+def test_truth_that_is_not_known_is_refused(hits):
+    with pytest.raises(ConfigError, match=r"--colour: the truth of these hits is not known"):
+        draw_planes(busiest_planes(hits), "truth")
+
+
+def test_axes_are_in_centimetres_and_microseconds_where_the_detector_is_known(hits):
+    views = busiest_planes(hits, Choice(planes=(2,)))
+    with pytest.raises(ConfigError, match=r"lengths and times need the detector.*--detector"):
+        draw_planes(views, physical=True)
+    known = [view._replace(detector=load_detector("protodune-hd")) for view in views]
+    picture = figure_bytes(draw_planes(known, physical=True), "svg")
+    assert b"<!-- wire \xc3\x97 pitch [cm] -->" in picture
+    [axes] = draw_planes(known, physical=True).axes
+    across, along = axes.collections[0].get_offsets().T
+    [view] = views
+    track = hit_classes(view.hits) == "track"
+    np.testing.assert_allclose(across, view.hits["wire"][track] * 0.48)
+    np.testing.assert_allclose(along, view.hits["peak_time"][track] * 0.5)
 
 
 @pytest.mark.parametrize("text", ["", "1", "1:2", "1:2:3:4", "a:0:1", "1.5:0:1"])
@@ -204,3 +227,21 @@ def test_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "a.h5").write_text("text " * 200)
     with pytest.raises(DataError, match=r"a\.h5: this is a file of an unknown format"):
         draw_source(tmp_path / "a.h5", tmp_path / "event.png", Choice(0), ReaderOptions())
+
+
+def test_single_file_of_a_dataset_is_drawn_as_its_campaign(make_campaign, tmp_path):
+    layout = make_campaign()
+    [part] = layout.hits.iterdir()
+    pictures = [
+        draw_source(source, tmp_path / f"{n}.svg", Choice(0), ReaderOptions()).read_bytes()
+        for n, source in enumerate((layout.workdir, layout.results, part))
+    ]
+    assert pictures[0] == pictures[1] == pictures[2]
+
+
+def test_input_of_another_event_is_refused(make_campaign, simulated, tmp_path):
+    workdir = make_campaign().workdir
+    with pytest.raises(DataError, match=r"--input: the event came from another file .*begins with ffff"):
+        draw_source(workdir, tmp_path / "a.png", Choice(0), ReaderOptions(), behind=simulated)
+    with pytest.raises(ConfigError, match="--input: only a dataset is shown with its input"):
+        draw_source(simulated, tmp_path / "a.png", Choice(0), ReaderOptions(), behind=simulated)
