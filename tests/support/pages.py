@@ -36,12 +36,16 @@ def read_page(name: str) -> str:
     return (DOCS / name).read_text(encoding="utf-8")
 
 
+def blocks(text: str, *languages: str) -> list[str]:
+    """Texts of the blocks in these languages, in their order; ``""`` for those that name none."""
+    return [block["text"] for block in _BLOCK.finditer(text) if block["language"] in languages]
+
+
 def examples(text: str) -> list[Example]:
     """Commands of the ``console`` blocks, in their order."""
-    blocks = [block["text"] for block in _BLOCK.finditer(text) if block["language"] == "console"]
     return [
         Example(found["command"].replace("\\\n", " "), found["output"])
-        for block in blocks
+        for block in blocks(text, "console")
         for found in _EXAMPLE.finditer(block)
     ]
 
