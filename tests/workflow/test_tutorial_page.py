@@ -39,6 +39,6 @@ def test_only_the_run_with_the_broken_file_fails(session: list[tuple[Example, Do
 
 
 def test_the_picture_is_the_one_of_the_page(session: list[tuple[Example, Done]], folder: Path) -> None:
-    assert (folder / "classes.png").read_bytes().startswith(b"\x89PNG")
-    assert "](img/tutorial.png)" in PAGE
-    assert (DOCS / "img/tutorial.png").is_file()
+    assert (folder / "classes.svg").read_bytes().startswith(b"<?xml")
+    assert "](img/tutorial.svg)" in PAGE
+    assert (DOCS / "img/tutorial.svg").is_file()
