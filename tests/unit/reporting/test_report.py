@@ -190,6 +190,16 @@ def test_long_list_of_quarantined_files_is_cut_with_their_number(make_campaign):
     assert section(page, "By file", "How it went").count("corrupt: ") == 199
 
 
+def test_cells_carry_the_heads_of_their_columns_for_narrow_screens(make_campaign):
+    text = write_report(make_campaign()).read_text(encoding="utf-8")
+    tables = re.findall(r'<table class="stack">(.*?)</table>', text, re.DOTALL)
+    assert len(tables) == 4
+    for table in tables:
+        heads = re.findall(r"<th(?: [^>]*)?>([^<]*)</th>", table)
+        first, *_ = re.findall(r"<tr>(<td.*?)</tr>", table)
+        assert re.findall(r'data-label="([^"]*)"', first) == heads
+
+
 def test_pictures_are_described_in_words(page):
     labels = [value for name, value in page.attributes if name == "aria-label"]
     assert len([label for label in labels if label != "Parts of the report"]) == page.tags.count("svg") == 7
