@@ -16,9 +16,9 @@ run: $(VENV)/.installed $(DEMO)
 test: $(VENV)/.tested
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
-# Slower tests against real servers; .ci/run installs what they need.
+# Slower tests against real servers, which they often wait for; .ci/run installs what they need.
 integration: $(VENV)/.trained
-	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
+	$(BIN)/pytest --numprocesses 3 --dist loadfile tests/integration
 
 # Servers and clusters of this machine; .ci/run installs their packages.
 cluster: $(VENV)/.clustered
